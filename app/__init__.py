@@ -1,0 +1,3 @@
+"""The gateway and everything a request touches. Never imports torch."""
+
+__version__ = "0.0.1"

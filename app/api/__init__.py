@@ -1,0 +1,1 @@
+"""HTTP only: routes, dependencies, the error table. No SQL, no ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""The serving engine: sessions, batches, the pool of loaded versions."""

@@ -1,0 +1,1 @@
+"""Alembic migrations: additive, reversible, the same on SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The deep-learning library: manifests, codecs, sources, builders, export, certificates."""

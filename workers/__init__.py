@@ -1,0 +1,1 @@
+"""Celery workers: thin tasks around `models` and the services of `app`."""
