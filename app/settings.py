@@ -1,9 +1,10 @@
 """Every setting of Athanor, read from `ATHANOR_*` variables and `.env`.
 
 Nothing else in the project reads the environment. The embedded and the deployed shape differ
-only in the URLs given here.
+only in the URLs given here. `docs/settings.md` lists them all (tested).
 """
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,18 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     """Where the embedded database, broker, objects and caches live."""
 
+    database_url: str = ""
+    """SQLAlchemy URL (`postgresql+psycopg://…`). Empty: SQLite under the data dir."""
+
+    broker_url: str = ""
+    """Celery broker URL (`redis://…`). Empty: kombu's filesystem broker under the data dir."""
+
+    objects_url: str = ""
+    """Where artefacts are kept (`s3://bucket/prefix`). Empty: a folder under the data dir."""
+
+    objects_endpoint: str = ""
+    """Endpoint of an S3-compatible server, for example `http://minio:9000`. Empty: the provider's own."""
+
     host: str = "127.0.0.1"
     """Address the gateway binds. Anything but loopback needs a key."""
 
@@ -33,4 +46,64 @@ class Settings(BaseSettings):
     """`auto`: no key is asked on a loopback bind as long as none was made. `required`: always."""
 
     api_key: SecretStr | None = None
-    """Bootstrap key: bearer of the default tenant's full rights."""
+    """Bootstrap key: opens the default tenant's door."""
+
+    allowed_hosts: str = ""
+    """Comma-separated `Host` names accepted besides loopback."""
+
+    cors_origins: str = ""
+    """Comma-separated origins that pages may call from. Empty: none but our own."""
+
+    default_classifier: str = "efficientnet-lite0"
+    """Model reference that answers `POST /v1/classification` without `model`."""
+
+    starters: str = "efficientnet-lite0"
+    """Comma-separated starter models imported at first start. Empty: none."""
+
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """Largest body of an inference request, bytes."""
+
+    max_image_pixels: int = Field(default=64_000_000, ge=1)
+    """Largest image accepted for decoding, pixels."""
+
+    max_file_bytes: int = Field(default=20 * 2**30, ge=1024)
+    """Largest upload to `/v1/files`, bytes."""
+
+    queue_capacity: int = Field(default=128, ge=1)
+    """Inputs that may wait per model; one more is refused with 429."""
+
+    default_deadline_s: float = Field(default=60.0, gt=0)
+    """Deadline of a request that names none, seconds from receipt."""
+
+    drain_timeout_s: float = Field(default=5.0, gt=0)
+    """How long shutdown waits for requests in flight, seconds."""
+
+    cpu_threads: int = Field(default=0, ge=0)
+    """Cores that serving may use; 0: all that this process may run on."""
+
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto`: text on a terminal, JSON lines elsewhere."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+
+    lease_s: float = Field(default=20.0, gt=0)
+    """A running job whose worker has been silent this long is taken up by another, seconds."""
+
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """How often a worker says that its job lives, seconds."""
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database that is really used."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'athanor.db'}"
+
+    @property
+    def binds_loopback(self) -> bool:
+        """Only this machine can reach the gateway."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

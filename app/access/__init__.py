@@ -1,0 +1,1 @@
+"""Who is asking: principals, keys, hosts and origins."""

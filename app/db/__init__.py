@@ -1,0 +1,1 @@
+"""Rows: the declarative base, the tables, and sessions that commit at the edge."""

@@ -1,0 +1,55 @@
+"""Connections and the one transaction rule: `with database.begin() as session:` commits at its end.
+
+`database.read()` is the same for reading only. SQLite runs in WAL mode with `synchronous=FULL`; writing
+transactions begin IMMEDIATE, so that two writers queue (up to 30 s) instead of failing half-way.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not the driver's guess
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """The one door to rows: an SQLAlchemy engine and sessions over it."""
+
+    def __init__(self, url: str) -> None:
+        self.db_engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        if url.startswith("sqlite"):
+            event.listen(self.db_engine, "connect", _prepare_sqlite)
+            event.listen(self.db_engine, "begin", _begin_sqlite)
+        self._writers = sessionmaker(self.db_engine, expire_on_commit=False)
+        readers = self.db_engine.execution_options(read_only=True)
+        self._readers = sessionmaker(readers, expire_on_commit=False, autoflush=False)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with self._writers.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One consistent view; nothing is written."""
+        with self._readers() as session:
+            yield session
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.db_engine.dispose()

@@ -1,0 +1,154 @@
+"""Every table. Rows a caller can reach carry `tenant_id`; times are UTC, seconds since the epoch as float.
+
+Times are floats, and not database timestamps, so that SQLite and PostgreSQL compare them alike.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ID = String(64)
+
+
+class Base(DeclarativeBase):
+    """Declarative base; `Base.metadata` equals what the migrations build (tested)."""
+
+
+class RevisionRow(Base):
+    """One row: a counter that every change of models, aliases or keys bumps. Gateways poll it."""
+
+    __tablename__ = "revisions"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    value: Mapped[int] = mapped_column(Integer, nullable=False)
+
+
+class ApiKeyRow(Base):
+    """A key that opens a tenant's door; only its SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    name: Mapped[str] = mapped_column(String(128))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[float] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)
+
+
+class FileRow(Base):
+    """An uploaded file: bytes in the object store, judged by nobody."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    filename: Mapped[str] = mapped_column(String(255))
+    purpose: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class ModelRow(Base):
+    """A named line of versions."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(32))
+    next_version: Mapped[int] = mapped_column(Integer)
+    """The number the next version gets; never goes back, so a number is never reused."""
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
+
+
+class VersionRow(Base):
+    """An immutable version: manifest and certificate here for reading, all artefacts in the store."""
+
+    __tablename__ = "versions"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    number: Mapped[int] = mapped_column(Integer)
+    manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
+    certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    artifacts: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """[{name, sha256, size_bytes}]"""
+    job_id: Mapped[str | None] = mapped_column(ID)
+    """The job that published it."""
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("model_id", "number"), UniqueConstraint("job_id"))
+
+
+class AliasRow(Base):
+    """A movable name for a version. `default` is what a bare model name means."""
+
+    __tablename__ = "aliases"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    version_number: Mapped[int] = mapped_column(Integer)
+    previous_number: Mapped[int | None] = mapped_column(Integer)
+    """Where a rollback goes."""
+    updated_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("model_id", "name"),)
+
+
+class JobRow(Base):
+    """A unit of work. The row is the truth; the Celery message is only a doorbell."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(32))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """{code, message, hint}"""
+    progress: Mapped[float] = mapped_column(Float)
+    """0..1"""
+    phase: Mapped[str | None] = mapped_column(String(64))
+    attempts: Mapped[int] = mapped_column(Integer)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean)
+    lease_token: Mapped[int] = mapped_column(Integer)
+    """Fencing token: grows with each claim; a run that holds an older one can write nothing."""
+    lease_holder: Mapped[str | None] = mapped_column(String(128))
+    lease_expires_at: Mapped[float | None] = mapped_column(Float)
+    rung_at: Mapped[float | None] = mapped_column(Float)
+    """When its doorbell last rang."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "idempotency_key"),
+        Index("ix_jobs_status_created", "status", "created_at"),
+    )
+
+
+class JobEventRow(Base):
+    """What happened to a job, in order."""
+
+    __tablename__ = "job_events"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    level: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(32))
+    """`state`, `progress`, `message`."""
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class TuningRow(Base):
+    """Threads x batch chosen by measurement for one model file on one machine."""
+
+    __tablename__ = "tunings"
+    model_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    machine: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Hash of CPU model, cores, runtime version and provider."""
+    plan: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float)

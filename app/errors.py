@@ -1,0 +1,168 @@
+"""The errors a caller can meet: one tree, a closed list of codes, no HTTP.
+
+AppError ── InvalidRequest, UnknownModel, Overloaded, … each leaf builds its message from its arguments
+and may carry `param` (which field), `hint` (what to do) and `retry_after_s`. The table from code to
+HTTP status is `app/api/errors.py`; a test proves it complete.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """Base of all errors with a stable `code`."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        hint: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(AppError):
+    """The request says something Athanor cannot act on."""
+
+    code = "invalid_request"
+
+
+class ImageUndecodable(AppError):
+    """The bytes claim to be an image and cannot be decoded."""
+
+    code = "image_undecodable"
+
+
+class ImageTooLarge(AppError):
+    """The image, or the body that carries it, is over a limit."""
+
+    code = "image_too_large"
+
+
+class UnsupportedMedia(AppError):
+    """The bytes are not in a format that the route takes."""
+
+    code = "unsupported_media"
+
+
+class UnknownModel(AppError):
+    """No model of that name, version or alias."""
+
+    code = "unknown_model"
+
+    def __init__(self, reference: str, known: Iterable[str] = ()) -> None:
+        names = sorted(known)
+        near = get_close_matches(reference, names, n=3, cutoff=0.5) or names[:3]
+        hint = f"Did you mean {', '.join(near)}? GET /v1/models lists them." if near else "GET /v1/models."
+        super().__init__(f"There is no model {reference!r}.", param="model", hint=hint)
+
+
+class UnknownVersion(AppError):
+    """The model exists; that version or alias of it does not."""
+
+    code = "unknown_version"
+
+
+class ModelNotReady(AppError):
+    """The model is known but cannot answer yet."""
+
+    code = "model_not_ready"
+
+
+class NotServable(AppError):
+    """The version may not be served: its certificate, task or files forbid it."""
+
+    code = "not_servable"
+
+
+class Overloaded(AppError):
+    """The bounded queue is full."""
+
+    code = "overloaded"
+
+
+class DeadlineExceeded(AppError):
+    """The request's deadline has passed or cannot be met."""
+
+    code = "deadline_exceeded"
+
+
+class ClientClosed(AppError):
+    """The client went away before the answer."""
+
+    code = "client_closed"
+
+
+class InferenceFailed(AppError):
+    """The runtime failed on this input."""
+
+    code = "inference_failed"
+
+
+class NotFound(AppError):
+    """No such file, job or artefact for this caller."""
+
+    code = "not_found"
+
+
+class Conflict(AppError):
+    """The state of the thing forbids the act."""
+
+    code = "conflict"
+
+
+class JobNotCancellable(Conflict):
+    """The job has already ended."""
+
+    code = "job_not_cancellable"
+
+
+class ParityFailed(AppError):
+    """The graph does not reproduce its reference outputs."""
+
+    code = "parity_failed"
+
+
+class ImportRefused(AppError):
+    """The file offered as a model cannot be taken in."""
+
+    code = "import_refused"
+
+
+class PayloadTooLarge(AppError):
+    """The body is over the limit of the route."""
+
+    code = "payload_too_large"
+
+
+class Unauthorized(AppError):
+    """A key is needed and none, or no valid one, was given."""
+
+    code = "unauthorized"
+
+
+class Forbidden(AppError):
+    """Host, origin or key forbid the request."""
+
+    code = "forbidden"
+
+
+class StorageUnavailable(AppError):
+    """Objects or rows cannot be read or written now."""
+
+    code = "storage_unavailable"
+
+
+class Internal(AppError):
+    """A bug of ours; the log has the trace under the request id."""
+
+    code = "internal"
