@@ -2,21 +2,32 @@
 
 `database.read()` is the same for reading only. SQLite runs in WAL mode with `synchronous=FULL`; writing
 transactions begin IMMEDIATE, so that two writers queue (up to 30 s) instead of failing half-way.
+The first connection creates the folder that the SQLite file lies in.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 
+def _create_folder(
+    _: Dialect, __: ConnectionPoolEntry, arguments: tuple[str, ...], ___: dict[str, Any]
+) -> None:
+    if arguments and arguments[0] and not arguments[0].startswith((":memory:", "file:")):
+        Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
+
+
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # SQLAlchemy's own BEGIN below, not the driver's guess
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    # The time-out comes first: changing to WAL takes a lock that another first connection may hold.
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -32,6 +43,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.db_engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         if url.startswith("sqlite"):
+            event.listen(self.db_engine, "do_connect", _create_folder)
             event.listen(self.db_engine, "connect", _prepare_sqlite)
             event.listen(self.db_engine, "begin", _begin_sqlite)
         self._writers = sessionmaker(self.db_engine, expire_on_commit=False)

@@ -5,14 +5,36 @@ Times are floats, and not database timestamps, so that SQLite and PostgreSQL com
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID = String(64)
 
+# Every constraint has the same name on every database, so that a later migration can name it.
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
 
 class Base(DeclarativeBase):
     """Declarative base; `Base.metadata` equals what the migrations build (tested)."""
+
+    metadata = MetaData(naming_convention=_NAMES)
 
 
 class RevisionRow(Base):
@@ -43,7 +65,7 @@ class FileRow(Base):
     tenant_id: Mapped[str] = mapped_column(ID, index=True)
     filename: Mapped[str] = mapped_column(String(255))
     purpose: Mapped[str] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Float)
 
@@ -53,12 +75,14 @@ class ModelRow(Base):
 
     __tablename__ = "models"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    tenant_id: Mapped[str] = mapped_column(ID)
     name: Mapped[str] = mapped_column(String(64))
     task: Mapped[str] = mapped_column(String(32))
     next_version: Mapped[int] = mapped_column(Integer)
     """The number the next version gets; never goes back, so a number is never reused."""
     created_at: Mapped[float] = mapped_column(Float)
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+    """A deleted model keeps its row: if its name comes back, so does the count of its versions."""
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
 
@@ -68,7 +92,7 @@ class VersionRow(Base):
     __tablename__ = "versions"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ID, index=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     number: Mapped[int] = mapped_column(Integer)
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
     certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -86,7 +110,7 @@ class AliasRow(Base):
     __tablename__ = "aliases"
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ID, index=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     name: Mapped[str] = mapped_column(String(64))
     version_number: Mapped[int] = mapped_column(Integer)
     previous_number: Mapped[int | None] = mapped_column(Integer)
@@ -104,8 +128,8 @@ class JobRow(Base):
     kind: Mapped[str] = mapped_column(String(32))
     status: Mapped[str] = mapped_column(String(32))
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """{code, message, hint}"""
     progress: Mapped[float] = mapped_column(Float)
     """0..1"""
@@ -139,7 +163,7 @@ class JobEventRow(Base):
     kind: Mapped[str] = mapped_column(String(32))
     """`state`, `progress`, `message`."""
     message: Mapped[str] = mapped_column(Text)
-    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[float] = mapped_column(Float)
 
 
