@@ -1,8 +1,9 @@
 """Connections and the one transaction rule: `with database.begin() as session:` commits at its end.
 
-`database.read()` is the same for reading only. SQLite runs in WAL mode with `synchronous=FULL`; writing
-transactions begin IMMEDIATE, so that two writers queue (up to 30 s) instead of failing half-way.
-The first connection creates the folder that the SQLite file lies in.
+`database.read()` is the same for reading only: one consistent view, on SQLite by nature of WAL, on PostgreSQL
+by REPEATABLE READ. SQLite runs with `synchronous=FULL`; writing transactions begin IMMEDIATE, so that two
+writers queue (up to 30 s) instead of failing half-way. The first connection creates the folder that the
+SQLite file lies in. A database that cannot be reached, or stays locked, is StorageUnavailable.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.errors import StorageUnavailable
 
 
 def _create_folder(
@@ -37,6 +42,16 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise StorageUnavailable(
+            "The database cannot answer now.", hint="The call can be repeated."
+        ) from error
+
+
 class Database:
     """The one door to rows: an SQLAlchemy engine and sessions over it."""
 
@@ -48,18 +63,20 @@ class Database:
             event.listen(self.db_engine, "begin", _begin_sqlite)
         self._writers = sessionmaker(self.db_engine, expire_on_commit=False)
         readers = self.db_engine.execution_options(read_only=True)
+        if self.db_engine.dialect.name == "postgresql":
+            readers = readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._readers = sessionmaker(readers, expire_on_commit=False, autoflush=False)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        with self._writers.begin() as session:
+        with _reported(), self._writers.begin() as session:
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One consistent view; nothing is written."""
-        with self._readers() as session:
+        with _reported(), self._readers() as session:
             yield session
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ _TEXT64 = sa.String(length=64)
 
 def upgrade() -> None:
     _create_keys_and_files()
-    _create_registry()
+    _create_models()
+    _create_versions_and_aliases()
     _create_jobs()
     _create_tunings()
 
@@ -45,7 +46,7 @@ def _create_keys_and_files() -> None:
     op.create_index("ix_files_tenant_id", "files", ["tenant_id"])
 
 
-def _create_registry() -> None:
+def _create_models() -> None:
     op.create_table(
         "revisions",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -65,6 +66,9 @@ def _create_registry() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_models"),
         sa.UniqueConstraint("tenant_id", "name", name="uq_models_tenant_id_name"),
     )
+
+
+def _create_versions_and_aliases() -> None:
     op.create_table(
         "versions",
         sa.Column("id", _TEXT64, nullable=False),

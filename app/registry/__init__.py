@@ -1,0 +1,1 @@
+"""Models, their immutable versions, and the aliases that move between them."""

@@ -1,0 +1,72 @@
+"""Names of models and what points at a version: `name`, `name@alias`, `name:3`.
+
+A name is one path segment, a Hub repository id, an MLflow name and a Triton name at once.
+"""
+
+import re
+from dataclasses import dataclass
+
+from app.errors import InvalidRequest
+
+DEFAULT_ALIAS = "default"
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_CHECKPOINT = re.compile(r"ckpt-[0-9]+")
+_NAME_RULE = (
+    "1 to 64 of a-z, 0-9, '.', '_', '-'; begins and ends with a letter or digit; holds neither '--' nor '..'."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a caller wrote for a model. At most one of `alias` and `number` is set; neither: `default`."""
+
+    name: str
+    alias: str | None = None
+    number: int | None = None
+
+    def __str__(self) -> str:
+        if self.number is not None:
+            return f"{self.name}:{self.number}"
+        return self.name if self.alias is None else f"{self.name}@{self.alias}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a model may be called so."""
+    return _NAME.fullmatch(text) is not None and "--" not in text and ".." not in text
+
+
+def check_model_name(text: str) -> str:
+    """The name itself, or InvalidRequest with the rule."""
+    if not is_name(text):
+        raise InvalidRequest(f"A model cannot be named {text!r}.", param="name", hint=_NAME_RULE)
+    return text
+
+
+def check_alias_name(text: str) -> str:
+    """The alias itself, or InvalidRequest: it must not look like a version number or a checkpoint."""
+    if not is_name(text) or text.isdigit() or _CHECKPOINT.fullmatch(text):
+        hint = f"{_NAME_RULE} Digits alone are version numbers, `ckpt-<step>` are checkpoints."
+        raise InvalidRequest(f"An alias cannot be named {text!r}.", param="alias", hint=hint)
+    return text
+
+
+def parse_reference(text: str) -> Reference:
+    """Read `name`, `name@alias` or `name:number`.
+
+    Raises:
+        InvalidRequest: the text is none of them. (Whether the model exists is not looked at.)
+
+    """
+    name, colon, number = text.partition(":")
+    if colon and is_name(name) and _NUMBER.fullmatch(number):
+        return Reference(name=name, number=int(number))
+    name, at, alias = text.partition("@")
+    if not colon and is_name(name) and (not at or is_name(alias)):
+        return Reference(name=name, alias=alias if at else None)
+    raise InvalidRequest(
+        f"{text!r} is not a model reference.",
+        param="model",
+        hint=f"Write `name`, `name@alias` or `name:3`. A name has {_NAME_RULE}",
+    )
