@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from app.errors import InvalidRequest
 
 DEFAULT_ALIAS = "default"
+MAX_NUMBER = 999_999_999
+"""No version has a larger number."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")

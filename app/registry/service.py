@@ -19,7 +19,7 @@ from app.db.session import Database
 from app.db.tables import AliasRow, ModelRow, VersionRow
 from app.errors import Conflict, StorageUnavailable, UnknownModel, UnknownVersion
 from app.registry.policy import check_promotable, check_publishable, check_unused
-from app.registry.reference import DEFAULT_ALIAS, check_alias_name, check_model_name
+from app.registry.reference import DEFAULT_ALIAS, MAX_NUMBER, check_alias_name, check_model_name, is_name
 from app.registry.repository import RegistryRepository
 from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
 from app.storage.objects import ObjectStore, Stored
@@ -160,10 +160,11 @@ class Registry:
         """One model with its versions and aliases, or UnknownModel."""
         with self._database.read() as session:
             repository = RegistryRepository(session)
-            models = repository.models(self._known, principal=principal, name=name)
-            if not models:
-                raise UnknownModel(name, repository.names(principal))
-        return next(iter(models.values()))
+            if is_name(name):
+                models = repository.models(self._known, principal=principal, name=name)
+                for model in models.values():
+                    return model
+            raise UnknownModel(name, repository.names(principal))
 
     def get_version(self, principal: Principal, name: str, number: int) -> VersionFacts:
         """One version, or UnknownModel, or UnknownVersion with the numbers there are."""
@@ -281,21 +282,21 @@ class Registry:
 
 
 def _model(repository: RegistryRepository, principal: Principal, name: str) -> ModelRow:
-    model = repository.model(principal, name)
+    model = repository.model(principal, name) if is_name(name) else None
     if model is None:
         raise UnknownModel(name, repository.names(principal))
     return model
 
 
 def _version(repository: RegistryRepository, model: ModelRow, number: int) -> VersionRow:
-    version = repository.version(model, number)
+    version = repository.version(model, number) if 0 < number <= MAX_NUMBER else None
     if version is None:
         raise _unknown_version(model.name, number, repository.numbers(model))
     return version
 
 
 def _alias(repository: RegistryRepository, model: ModelRow, name: str) -> AliasRow:
-    alias = repository.alias(model, name)
+    alias = repository.alias(model, name) if is_name(name) else None
     if alias is None:
         known = ", ".join(sorted(repository.aliases(model)))
         raise UnknownVersion(f"{model.name} has no alias {name!r}.", param="alias", hint=f"It has: {known}.")

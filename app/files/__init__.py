@@ -1,0 +1,1 @@
+"""Uploaded files: bytes and a row, judged by nobody."""

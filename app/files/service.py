@@ -1,0 +1,125 @@
+"""Files as callers use them: upload, list, look, read, delete. Works without HTTP.
+
+with files.begin() as upload:      # temporary file in the data dir
+    upload.write(piece) …
+    files.commit(principal, upload, filename=…, purpose=…)   # object first, durably; then the row
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Literal
+
+from app.access.principal import Principal
+from app.db.revision import lock_revision
+from app.db.session import Database
+from app.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from app.files.repository import FileFacts, FilePage, FileRepository
+from app.files.upload import Upload, too_large
+from app.ids import new_id
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from app.storage.reclaim import reclaim
+
+DEFAULT_PURPOSE = "user_data"
+_MAX_PURPOSE = 64
+_MAX_FILENAME = 255
+_FORM_BYTES = 64 << 10  # what a form may add around a file
+
+
+class FileService:
+    """Every method acts for one principal and sees nothing of another tenant."""
+
+    def __init__(self, database: Database, objects: ObjectStore, settings: Settings) -> None:
+        self._database = database
+        self._objects = objects
+        self._folder = settings.data_dir / "uploads"
+        self._limit_bytes = settings.max_file_bytes
+
+    def begin(self, *, body_bytes: int | None = None) -> Upload:
+        """A place for the bytes of one upload. With the length of the body that will carry it, one that is
+        too long is refused (PayloadTooLarge) before any of it is read."""
+        if body_bytes is not None and body_bytes > self._limit_bytes + _FORM_BYTES:
+            raise too_large(self._limit_bytes)
+        return Upload(self._folder, limit_bytes=self._limit_bytes)
+
+    def commit(
+        self, principal: Principal, upload: Upload, *, filename: str, purpose: str = DEFAULT_PURPOSE
+    ) -> FileFacts:
+        """Keep an upload: after this returns it survives a power cut; if this raises, nothing is left."""
+        if not 0 < len(purpose) <= _MAX_PURPOSE or not purpose.isprintable():
+            raise InvalidRequest(f"A purpose has 1 to {_MAX_PURPOSE} characters.", param="purpose")
+        stored = self._objects.put_file(principal, upload.finish(), move=True)
+        facts = FileFacts(
+            id=new_id("file"),
+            filename=plain_filename(filename),
+            purpose=purpose,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            created_at=time.time(),
+        )
+        try:
+            with self._database.begin() as session:
+                lock_revision(session)  # from here to the commit nobody reclaims the bytes
+                if not self._objects.exists(principal, stored.sha256):
+                    raise StorageUnavailable("The same bytes were deleted just now.", hint="Try again.")
+                FileRepository(session).add(principal, facts)
+        except BaseException:
+            with suppress(StorageUnavailable):  # the first error is the one to tell
+                reclaim(self._database, self._objects, principal, [stored.sha256])
+            raise
+        return facts
+
+    def get(self, principal: Principal, file_id: str) -> FileFacts:
+        """One file, or NotFound."""
+        with self._database.read() as session:
+            return _found(FileRepository(session).get(principal, file_id), file_id)
+
+    def list(
+        self,
+        principal: Principal,
+        *,
+        purpose: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> FilePage:
+        """At most `limit` files, newest first unless told otherwise, those beyond the file `after`."""
+        with self._database.read() as session:
+            return FileRepository(session).page(
+                principal, purpose=purpose, limit=limit, after=after, order=order
+            )
+
+    def content(self, principal: Principal, file_id: str) -> tuple[FileFacts, Iterator[bytes]]:
+        """A file and its bytes, piece by piece; their hash is checked on the way."""
+        facts = self.get(principal, file_id)
+        return facts, self._objects.stream(principal, facts.sha256)
+
+    def delete(self, principal: Principal, file_id: str) -> None:
+        """Delete a file, and its bytes unless another file or a version has the same.
+
+        Raises:
+            NotFound: there is no such file.
+            Conflict: a job that has not ended needs it.
+
+        """
+        with self._database.begin() as session:
+            lock_revision(session)
+            repository = FileRepository(session)
+            facts = _found(repository.remove(principal, file_id), file_id)
+            if (job_id := repository.job_that_needs(principal, file_id)) is not None:
+                hint = f"Wait for it, or cancel it: POST /v1/jobs/{job_id}/cancel."
+                raise Conflict(f"The job {job_id} needs {file_id}.", param="file_id", hint=hint)
+        reclaim(self._database, self._objects, principal, [facts.sha256])
+
+
+def plain_filename(text: str) -> str:
+    """The last segment of what a client calls its file, printable, at most 255 characters."""
+    name = text.replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in name if letter.isprintable()).strip()[-_MAX_FILENAME:] or "file"
+
+
+def _found(facts: FileFacts | None, file_id: str) -> FileFacts:
+    if facts is None:
+        raise NotFound(f"There is no file {file_id!r}.", param="file_id", hint="GET /v1/files lists them.")
+    return facts
