@@ -1,0 +1,85 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.access.principal import SYSTEM
+from app.db.session import Database
+from app.jobs.service import JobService
+from app.jobs.store import JobStore
+from app.registry.service import Registry
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from tests.workers.misbehaving_kinds import KINDS
+from workers.job_task import JobRunner, Workplace
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Bench:
+    """A runner, its parts, and ways to look at what it does."""
+
+    def __init__(self, settings, database):
+        self.settings = settings
+        self.database = database
+        self.rung = []
+        self.jobs = JobService(database, self.rung.append)
+        self.store = JobStore(database)
+        self.objects = ObjectStore.from_settings(settings)
+        self.registry = Registry(database, self.objects)
+        self.runner = self.make_runner()
+
+    def make_runner(self, holder="worker-1"):
+        place = Workplace(
+            settings=self.settings,
+            database=self.database,
+            store=self.store,
+            registry=self.registry,
+            kinds=KINDS,
+            holder=holder,
+        )
+        return JobRunner(place)
+
+    def run(self, kind, **spec):
+        """Create a job, run it here, and give what became of it."""
+        job = self.jobs.create(SYSTEM, kind=kind, spec=spec)
+        self.runner.answer(job.id)
+        return self.jobs.get(SYSTEM, job.id)
+
+    def start(self, kind, **spec):
+        """Create a job and run it in a thread."""
+        job = self.jobs.create(SYSTEM, kind=kind, spec=spec)
+        thread = threading.Thread(target=self.runner.answer, args=(job.id,))
+        thread.start()
+        return job.id, thread
+
+    def get(self, job_id):
+        return self.jobs.get(SYSTEM, job_id)
+
+    def states(self, job_id):
+        return [event.data["to"] for event in self.jobs.events(SYSTEM, job_id) if event.kind == "state"]
+
+
+@pytest.fixture
+def bench(tmp_path, sqlite_url, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # the child has to find `tests`
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(
+        _env_file=None, data_dir=tmp_path / "data", database_url=sqlite_url, heartbeat_s=0.1, cpu_threads=1
+    )
+    database = Database(sqlite_url)
+    yield Bench(settings, database)
+    database.close()
+
+
+@pytest.fixture
+def is_alive():
+    def look(pid):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+    return look

@@ -1,0 +1,71 @@
+"""The worker process: `python -m workers`."""
+
+import argparse
+import os
+import socket
+import sys
+
+from app.db import migrate
+from app.db.session import Database
+from app.jobs.service import JobService
+from app.jobs.starters import ask_for_starters
+from app.jobs.store import JobStore
+from app.observability.logs import configure_logs, get_logger
+from app.queue import Doorbell
+from app.registry.service import Registry
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+from app.supervisor.lifeline import die_with
+from workers.celery_app import make_worker
+from workers.job_task import JobRunner, Workplace
+from workers.kinds import KINDS
+from workers.reaper import Reaper
+
+NICENESS = 5
+"""A worker's own work may wait for requests; its children are nicer still."""
+
+
+def main() -> int:
+    """Answer the doorbell until a signal comes."""
+    parser = argparse.ArgumentParser(prog="athanor worker", description="Run queued jobs.")
+    parser.add_argument("--parent", type=int, help="process id to die with")
+    arguments = parser.parse_args()
+    if arguments.parent is not None:
+        die_with(arguments.parent)
+    os.nice(NICENESS)
+    settings = Settings()
+    configure_logs(settings)
+    log = get_logger("workers")
+    if not migrate.is_current(settings.sqlalchemy_url):
+        log.error("database_not_migrated", hint="Run `athanor migrate` first.")
+        return 1
+    run(settings)
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Build the parts, ask for the starters, work."""
+    name = f"worker-{os.getpid()}@{socket.gethostname()}"
+    database = Database(settings.sqlalchemy_url)
+    registry = Registry(database, ObjectStore.from_settings(settings))
+    store = JobStore(database)
+    doorbell = Doorbell(settings)
+    runner = JobRunner(
+        Workplace(
+            settings=settings, database=database, store=store, registry=registry, kinds=KINDS, holder=name
+        )
+    )
+    worker = make_worker(settings, runner, name=name)
+    ask_for_starters(settings, JobService(database, doorbell.ring), registry)
+    reaper = Reaper(store, doorbell.ring, is_idle=lambda: not runner.is_busy)
+    reaper.start()
+    try:
+        worker.start()
+    finally:
+        reaper.stop()
+        doorbell.close()
+        database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

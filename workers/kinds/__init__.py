@@ -1,0 +1,9 @@
+"""Which function runs which kind of job. Named by string: only the child imports it, never the worker."""
+
+from collections.abc import Mapping
+
+KINDS: Mapping[str, str] = {
+    "import": "workers.kinds.import_model:run",
+    "probe": "workers.kinds.probe:run",
+}
+"""Kind of job -> `module:function`, a `workers.context.Kind`."""
