@@ -173,6 +173,12 @@ class Registry:
             raise _unknown_version(name, number, list(model.versions))
         return model.versions[number]
 
+    def get_alias(self, principal: Principal, name: str, alias: str) -> AliasFacts:
+        """One alias, or UnknownModel, or UnknownVersion with the aliases there are."""
+        with self._database.read() as session:
+            repository = RegistryRepository(session)
+            return _alias_facts(_alias(repository, _model(repository, principal, name), alias))
+
     def revision(self) -> int:
         """The counter that every change bumps: one read of one row."""
         with self._database.read() as session:
