@@ -1,0 +1,11 @@
+"""Codecs: what turns encoded bytes into the tensor a graph takes, and its outputs into answers.
+
+images.py ── probe_image, decode_image: any accepted file → uint8 (H, W, 3) sRGB
+  ├ image_facts.py      limits, errors, what a header says
+  ├ jpeg.py             marker scanner; libjpeg-turbo, scaled
+  ├ png.py              chunk walk; what is worth handing on
+  ├ raster_headers.py   BMP, GIF, TIFF, WebP: sizes before any allocation
+  ├ exif.py             orientation
+  └ colour.py           profiles, alpha, 16 bits → sRGB as a person sees it
+classification.py ── ClassificationCodec: bytes → tensor, logits → labelled scores
+"""

@@ -1,0 +1,184 @@
+"""Classification: encoded image → uint8 tensor as `Preprocessing` says; logits → labelled scores.
+
+`decode` is the service's hot path. For a JPEG it chooses the smallest decoding scale that still covers the
+tensor, and when that scale gives the right size already it only cuts the centre out: a 512 x 512 JPEG for a
+224 x 224 tensor with crop 0.875 is decoded to 256 x 256 and cut, without any resampling.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.manifest import Manifest, Preprocessing
+from models.tasks.colour import rgb_array
+from models.tasks.exif import upright
+from models.tasks.image_facts import ImageError, ImageLimits
+from models.tasks.images import Header, read_header, stored_pixels
+from models.tasks.jpeg import JpegHeader
+
+_RESAMPLING: Final = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+_CHEAP_PIXELS = 1_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One label and its share of the soft-max, 0..1."""
+
+    label: str
+    score: float
+
+
+class ClassificationCodec:
+    """Turns encoded images into one version's input, and its logits into predictions. Thread-safe."""
+
+    def __init__(self, manifest: Manifest, limits: ImageLimits) -> None:
+        self._preprocessing = manifest.preprocessing
+        self._labels = manifest.labels
+        self._limits = limits
+
+    def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Make the (height, width, 3) sRGB tensor; into `out`, a row of a batch for example, when given.
+
+        Raises ImageError as `models.tasks.images.decode_image` does.
+        """
+        header = read_header(data, self._limits)
+        plan = _Plan.make(self._preprocessing, header)
+        small = plan.fit(stored_pixels(data, header, at_least=plan.at_least))
+        if header.orientation != 1:
+            small = upright(small, header.orientation)
+        if out is None:
+            return small.copy()
+        np.copyto(out, small)
+        return out
+
+    def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
+        """The `top_k` likeliest labels of logits (C,), highest score first, equal logits in index order.
+
+        score_i = exp(z_i - max z) / sum_j exp(z_j - max z), in float64. Raises ValueError when there are
+        not as many logits as labels, or when one is not a number.
+        """
+        if logits.shape != (len(self._labels),):
+            raise ValueError(f"{logits.shape} logits for {len(self._labels)} labels")
+        wide = logits.astype(np.float64)
+        highest = wide.max()
+        if not np.isfinite(highest):  # NaN carries through max
+            raise ValueError("the logits are not finite")
+        shares = np.exp(wide - highest)
+        top_k = min(top_k, wide.size)
+        # Everything not below the k-th highest, so that ties at the border go by index too.
+        border = np.partition(wide, wide.size - top_k)[wide.size - top_k]
+        candidates = np.flatnonzero(wide >= border)
+        best = candidates[np.argsort(-wide[candidates], kind="stable")[:top_k]]
+        scores = shares[best] / shares.sum()
+        return [
+            Prediction(self._labels[index], score)
+            for index, score in zip(best.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def is_cheap(self, data: bytes) -> bool:
+        """Whether decoding takes a few milliseconds at most, by the header; else it belongs in a side pool.
+
+        True as well for bytes that `decode` would refuse by their header.
+        """
+        try:
+            header = read_header(data, self._limits)
+        except ImageError:
+            return True
+        pixels = header.width * header.height
+        if not isinstance(header, JpegHeader):
+            return pixels * _RASTER_COST < _CHEAP_PIXELS
+        plan = _Plan.make(self._preprocessing, header)
+        return _jpeg_cost(len(data), header, plan.at_least) < _CHEAP_PIXELS
+
+
+_RASTER_COST = 3
+"""A pixel through a lossless decoder and Pillow takes about as long as three of a JPEG at full scale."""
+
+
+def _jpeg_cost(size_bytes: int, header: JpegHeader, at_least: tuple[int, int] | None) -> float:
+    """Estimated work in pixels of an ordinary JPEG at full scale (about 3 ns each).
+
+    Entropy decoding goes by the bytes, whatever the scale; the rest by the pixels that come out; a further
+    scan goes over all coefficients.
+    """
+    pixels = header.width * header.height
+    shrink = 1.0
+    if at_least is not None:
+        shrink = max(min(1.0, at_least[0] / header.height), min(1.0, at_least[1] / header.width))
+    return 3.0 * size_bytes + pixels * (0.05 + 0.4 * shrink**2 + 0.3 * (header.scans - 1))
+
+
+class _Plan(NamedTuple):
+    """How one stored image becomes the tensor, before its orientation is applied. Sizes are (height, width).
+
+    The tensor's centre is the picture's, so that cutting and turning may change places: the small result
+    is turned instead of the large image.
+    """
+
+    stored: tuple[int, int]
+    tensor: tuple[int, int]
+    region: tuple[float, float]
+    """The central part of the stored image that is used, pixels."""
+    content: tuple[int, int]
+    """What the region becomes; smaller than the tensor where `pad` leaves margins."""
+    at_least: tuple[int, int] | None
+    """Smallest decoded size whose region still covers the content; None for `nearest`, which picks stored
+    pixels."""
+    resample: Image.Resampling
+
+    @classmethod
+    def make(cls, preprocessing: Preprocessing, header: Header) -> "_Plan":
+        """Plan for a stored size, whose height and width the orientation may be going to swap."""
+        height, width = header.height, header.width
+        tensor = rows, columns = (
+            (preprocessing.height, preprocessing.width)
+            if header.orientation < 5
+            else (preprocessing.width, preprocessing.height)
+        )
+        region_height, region_width = float(height), float(width)
+        if preprocessing.fit == "crop":
+            region_height = min(height, width * rows / columns) * preprocessing.crop
+            region_width = min(width, height * columns / rows) * preprocessing.crop
+        elif preprocessing.fit == "pad":
+            scale = min(rows / height, columns / width)
+            rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+        at_least = None
+        if preprocessing.interpolation != "nearest":
+            # Less a little, lest 256.0000001 be taken for 257.
+            at_least = (
+                ceil(rows * height / region_height - 1e-6),
+                ceil(columns * width / region_width - 1e-6),
+            )
+        resample = _RESAMPLING[preprocessing.interpolation]
+        region = region_height, region_width
+        return cls((height, width), tensor, region, (rows, columns), at_least, resample)
+
+    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Cut and resample decoded pixels (h, w, 3) to the tensor's size; a view where cutting is enough."""
+        height, width = pixels.shape[:2]
+        region_height = min(self.region[0] * height / self.stored[0], height)
+        region_width = min(self.region[1] * width / self.stored[1], width)
+        rows, columns = self.content
+        if abs(region_height - rows) < 0.5 and abs(region_width - columns) < 0.5:
+            top, left = (height - rows) // 2, (width - columns) // 2
+            content = pixels[top : top + rows, left : left + columns]
+        else:
+            top, left = (height - region_height) / 2, (width - region_width) / 2
+            box = left, top, width - left, height - top
+            resized = Image.fromarray(pixels).resize((columns, rows), self.resample, box=box)
+            content = rgb_array(resized)
+        if self.content == self.tensor:
+            return content
+        tensor = np.zeros((*self.tensor, 3), np.uint8)
+        top, left = (self.tensor[0] - rows) // 2, (self.tensor[1] - columns) // 2
+        tensor[top : top + rows, left : left + columns] = content
+        return tensor
