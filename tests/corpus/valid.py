@@ -1,111 +1,42 @@
-"""Small valid images in every format and mode, each with the picture a person should see.
-
-The picture is four quadrants of flat colour (`FLAG`), so that orientation, channel order, profiles, alpha
-and depth each show in it, and compression does not.
-"""
+"""Small valid images in every format and mode, each with what a person should see in it."""
 
 import struct
-import zlib
-from io import BytesIO
-from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
-HEIGHT, WIDTH = 64, 96
-RED, GREEN, BLUE, SAND = (220, 40, 30), (30, 180, 60), (40, 70, 210), (240, 220, 150)
-WHITE = (255, 255, 255)
-LOSSLESS, LOSSY = 1, 9
-"""Largest difference from what should be seen, levels of 255."""
+from tests.corpus.flag import (
+    BLUE,
+    FLAG,
+    GREEN,
+    GREYS,
+    HEIGHT,
+    LOSSY,
+    QUADRANT,
+    RED,
+    SAND,
+    SWAPPED,
+    WHITE,
+    WIDTH,
+    Sample,
+    exif,
+    flag,
+    flag_jpeg,
+    ink,
+    later,
+    png,
+    png_chunk,
+    quadrants,
+    saved,
+    srgb_profile,
+    swapped_profile,
+    tiff,
+    with_alpha,
+)
 
-
-class Sample(NamedTuple):
-    """One encoded image, and for a valid one what is to be seen in it, within `tolerance` levels."""
-
-    kind: str
-    data: bytes
-    seen: NDArray[np.uint8] | None = None
-    tolerance: int = LOSSLESS
-
-
-def quadrants(*colours: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """(HEIGHT, WIDTH, 3): upper left, upper right, lower left, lower right."""
-    picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    for index, colour in enumerate(colours):
-        top, left = index // 2 * HEIGHT // 2, index % 2 * WIDTH // 2
-        picture[top : top + HEIGHT // 2, left : left + WIDTH // 2] = colour
-    return picture
-
-
-FLAG = quadrants(RED, GREEN, BLUE, SAND)
-GREYS = quadrants((0,) * 3, (90,) * 3, (170,) * 3, (255,) * 3)
-QUADRANT = GREYS[..., 0] // 85
-"""(HEIGHT, WIDTH): 0..3, which quadrant a pixel is in; 90 // 85 = 1 and 170 // 85 = 2."""
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The image as a file."""
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def flag() -> Image.Image:
-    """The four colours as a Pillow image."""
-    return Image.fromarray(FLAG)
-
-
-def flag_jpeg(**options: object) -> bytes:
-    """The four colours as a good JPEG."""
-    return saved(flag(), "JPEG", **{"quality": 95, "subsampling": "4:4:4", **options})
-
-
-def exif(orientation: int, entries: int = 0) -> bytes:
-    """An EXIF block with its usual prefix, `entries` more tags before the orientation."""
-    block = Image.Exif()
-    for tag in range(entries):
-        block[0x010E + tag] = "x" * 8  # description, make, model
-    block[0x0112] = orientation
-    return b"Exif\0\0" + block.tobytes().removeprefix(b"Exif\0\0")
-
-
-def srgb_profile() -> bytes:
-    """An ICC profile of sRGB, as little CMS spells it."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def swapped_profile() -> bytes:
-    """A profile in whose device the red and the blue primary have changed places."""
-    profile = srgb_profile()
-    return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
-
-
-SWAPPED = np.ascontiguousarray(FLAG[..., ::-1])
-
-
-def png_chunk(kind: bytes, payload: bytes) -> bytes:
-    """A PNG chunk with its right checksum."""
-    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
-
-
-def png(
-    width: int, height: int, depth: int, colour: int, rows: bytes, *, before: bytes = b"", after: bytes = b""
-) -> bytes:
-    """A PNG from raw rows without filter bytes; chunks `before` and `after` its pixels."""
-    stride = len(rows) // height
-    lines = b"".join(b"\0" + rows[row * stride : (row + 1) * stride] for row in range(height))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + before
-        + png_chunk(b"IDAT", zlib.compress(lines))
-        + after
-        + png_chunk(b"IEND", b"")
-    )
+NO_BLUE = quadrants(RED, GREEN, WHITE, SAND)
 
 
 def valid_images(seed: int) -> list[Sample]:
@@ -124,9 +55,6 @@ def valid_images(seed: int) -> list[Sample]:
 
 
 def _jpegs() -> list[Sample]:
-    ink = Image.merge(
-        "CMYK", [*(Image.fromarray(255 - FLAG[..., i]) for i in range(3)), Image.new("L", (WIDTH, HEIGHT))]
-    )
     samples = [
         Sample(f"jpeg {name}", simplejpeg.encode_jpeg(FLAG, quality=95, colorsubsampling=name), FLAG, LOSSY)
         for name in ("444", "422", "420", "440", "411")
@@ -136,8 +64,8 @@ def _jpegs() -> list[Sample]:
         Sample("jpeg restart markers", flag_jpeg(restart_marker_blocks=2), FLAG, LOSSY),
         Sample("jpeg stored as rgb", flag_jpeg(keep_rgb=True), FLAG, LOSSY),
         Sample("jpeg grey", saved(Image.fromarray(GREYS[..., 0]), "JPEG", quality=95), GREYS, LOSSY),
-        Sample("jpeg cmyk", saved(ink, "JPEG", quality=95), FLAG, LOSSY),
-        Sample("jpeg ycck", _ycck(ink), FLAG, LOSSY),
+        Sample("jpeg cmyk", saved(ink(), "JPEG", quality=95), FLAG, LOSSY),
+        Sample("jpeg ycck", _ycck(ink()), FLAG, LOSSY),
         Sample("jpeg srgb profile", flag_jpeg(icc_profile=srgb_profile()), FLAG, LOSSY),
         Sample("jpeg swapped profile", flag_jpeg(icc_profile=swapped_profile()), SWAPPED, LOSSY),
         Sample("jpeg broken profile", flag_jpeg(icc_profile=b"profile" * 40), FLAG, LOSSY),
@@ -149,7 +77,7 @@ def _jpegs() -> list[Sample]:
         ),
         Sample(
             "jpeg cmyk with a colour profile",
-            saved(ink, "JPEG", quality=95, icc_profile=swapped_profile()),
+            saved(ink(), "JPEG", quality=95, icc_profile=swapped_profile()),
             FLAG,
             LOSSY,
         ),
@@ -159,9 +87,9 @@ def _jpegs() -> list[Sample]:
     return samples
 
 
-def _ycck(ink: Image.Image) -> bytes:
+def _ycck(inks: Image.Image) -> bytes:
     """Adobe's YCCK: the inks' luma and chroma, black upside down. Pillow only writes CMYK, upside down."""
-    cyan, magenta, yellow, black = ink.split()
+    cyan, magenta, yellow, black = inks.split()
     luma_chroma = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
     stored = Image.merge("CMYK", [*(channel.point(lambda v: 255 - v) for channel in luma_chroma), black])
     data = saved(stored, "JPEG", quality=95)
@@ -202,16 +130,8 @@ SEEN_BY_ORIENTATION = {
 }
 
 
-def _with_alpha(alphas: tuple[int, int, int, int]) -> tuple[Image.Image, NDArray[np.uint8]]:
-    alpha = np.array(alphas, np.uint8)[QUADRANT]
-    image = flag()
-    image.putalpha(Image.fromarray(alpha))
-    share = alpha[..., None] / 255
-    return image, np.round(FLAG * share + 255 * (1 - share)).astype(np.uint8)
-
-
 def _pngs() -> list[Sample]:
-    layers, over_white = _with_alpha((255, 128, 0, 30))
+    layers, over_white = with_alpha((255, 128, 0, 30))
     grey_alpha = Image.merge("LA", (Image.fromarray(GREYS[..., 0]), layers.getchannel("A")))
     share = np.asarray(layers.getchannel("A"))[..., None] / 255
     palette = Image.fromarray(QUADRANT.astype(np.uint8), "P")
@@ -226,7 +146,7 @@ def _pngs() -> list[Sample]:
         Sample(
             "png palette, one transparent",
             saved(palette, "PNG", transparency=2),
-            quadrants(RED, GREEN, WHITE, SAND),
+            NO_BLUE,
         ),
         Sample(
             "png palette with alpha", saved(palette, "PNG", transparency=bytes([255, 128, 0, 30])), over_white
@@ -247,7 +167,7 @@ def _pngs() -> list[Sample]:
         Sample(
             "png rgb, one transparent",
             png(WIDTH, HEIGHT, 8, 2, FLAG.tobytes(), before=png_chunk(b"tRNS", struct.pack(">3H", *BLUE))),
-            quadrants(RED, GREEN, WHITE, SAND),
+            NO_BLUE,
         ),
         Sample("png srgb profile", saved(flag(), "PNG", icc_profile=srgb_profile()), FLAG),
         Sample("png swapped profile", saved(flag(), "PNG", icc_profile=swapped_profile()), SWAPPED),
@@ -273,28 +193,29 @@ def _sixteen_bit_pngs() -> list[Sample]:
     def sixteen(colour: int, rows: NDArray[np.uint16], before: bytes = b"") -> bytes:
         return png(WIDTH, HEIGHT, 16, colour, rows.astype(">u2").tobytes(), before=before)
 
-    black, _, light, white = ((0,) * 3, (90,) * 3, (170,) * 3, WHITE)
+    one_gone = quadrants((0,) * 3, WHITE, (170,) * 3, WHITE)
+    paled = (FLAG // 2 + 128).astype(np.uint8)
     return [
         Sample("png 16-bit grey", sixteen(0, grey), GREYS),
         Sample(
             "png 16-bit grey, one transparent",
             sixteen(0, grey, marked),
-            quadrants(black, WHITE, light, white),
+            one_gone,
         ),
         Sample("png 16-bit rgb", sixteen(2, wide), FLAG),
-        Sample("png 16-bit rgb, one transparent", sixteen(2, wide, blue), quadrants(RED, GREEN, WHITE, SAND)),
+        Sample("png 16-bit rgb, one transparent", sixteen(2, wide, blue), NO_BLUE),
         Sample("png 16-bit grey alpha", sixteen(4, np.concatenate([grey, alpha], -1)), GREYS),
         Sample(
             "png 16-bit alpha",
             sixteen(6, np.concatenate([wide, half], -1)),
-            (FLAG // 2 + 128).astype(np.uint8),
+            paled,
             2,
         ),
     ]
 
 
 def _webps() -> list[Sample]:
-    layers, over_white = _with_alpha((255, 128, 0, 30))
+    layers, over_white = with_alpha((255, 128, 0, 30))
     return [
         Sample("webp lossy", saved(flag(), "WEBP", quality=95), FLAG, LOSSY + 5),
         Sample("webp lossless", saved(flag(), "WEBP", lossless=True), FLAG),
@@ -311,7 +232,7 @@ def _webps() -> list[Sample]:
                 "WEBP",
                 lossless=True,
                 save_all=True,
-                append_images=[Image.new("RGB", (WIDTH, HEIGHT))],
+                append_images=[later()],
             ),
             FLAG,
         ),
@@ -346,31 +267,19 @@ def _gifs() -> list[Sample]:
     partial = bytearray(saved(palette, "GIF"))
     partial[6:10] = struct.pack("<HH", WIDTH + 16, HEIGHT)
     beside = np.concatenate([FLAG, np.full((HEIGHT, 16, 3), 255, np.uint8)], 1)
-    later = Image.new("RGB", (WIDTH, HEIGHT), "black")
     return [
         Sample("gif", saved(palette, "GIF"), FLAG),
-        Sample(
-            "gif transparent", saved(palette, "GIF", transparency=blue), quadrants(RED, GREEN, WHITE, SAND)
-        ),
-        Sample("gif animated", saved(palette, "GIF", save_all=True, append_images=[later]), FLAG),
+        Sample("gif transparent", saved(palette, "GIF", transparency=blue), NO_BLUE),
+        Sample("gif animated", saved(palette, "GIF", save_all=True, append_images=[later()]), FLAG),
         Sample("gif frame smaller than its canvas", bytes(partial), beside),
     ]
 
 
-def _tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
-    buffer = BytesIO()
-    tifffile.imwrite(buffer, pixels, **options)
-    return buffer.getvalue()
-
-
 def _tiffs() -> list[Sample]:
-    layers, over_white = _with_alpha((255, 128, 0, 30))
+    layers, over_white = with_alpha((255, 128, 0, 30))
     wide = FLAG.astype(np.uint16) * 257
     grey = GREYS[..., 0].astype(np.uint16) * 257
     bits = Image.fromarray(QUADRANT % 2 == 1)
-    ink = Image.merge(
-        "CMYK", [*(Image.fromarray(255 - FLAG[..., i]) for i in range(3)), Image.new("L", (WIDTH, HEIGHT))]
-    )
     stripes = quadrants((0,) * 3, WHITE, (0,) * 3, WHITE)
     samples = [
         Sample(f"tiff {name}", saved(flag(), "TIFF", compression=name), FLAG)
@@ -382,17 +291,17 @@ def _tiffs() -> list[Sample]:
         Sample("tiff fax", saved(bits, "TIFF", compression="group4"), stripes),
         Sample("tiff palette", saved(flag().quantize(8), "TIFF"), FLAG),
         Sample("tiff alpha", saved(layers, "TIFF"), over_white),
-        Sample("tiff cmyk", saved(ink, "TIFF"), FLAG),
+        Sample("tiff cmyk", saved(ink(), "TIFF"), FLAG),
         Sample("tiff swapped profile", saved(flag(), "TIFF", icc_profile=swapped_profile()), SWAPPED),
-        Sample("tiff 16-bit rgb", _tiff(wide, photometric="rgb"), FLAG),
-        Sample("tiff 16-bit grey", _tiff(grey), GREYS),
-        Sample("tiff 16-bit grey, other byte order", _tiff(grey, byteorder=">"), GREYS),
-        Sample("tiff 16-bit grey, white is zero", _tiff(65_535 - grey, photometric="miniswhite"), GREYS),
-        Sample("tiff tiled", _tiff(FLAG, photometric="rgb", tile=(16, 16), compression="zlib"), FLAG),
-        Sample("tiff big", _tiff(FLAG, photometric="rgb", bigtiff=True), FLAG),
+        Sample("tiff 16-bit rgb", tiff(wide, photometric="rgb"), FLAG),
+        Sample("tiff 16-bit grey", tiff(grey), GREYS),
+        Sample("tiff 16-bit grey, other byte order", tiff(grey, byteorder=">"), GREYS),
+        Sample("tiff 16-bit grey, white is zero", tiff(65_535 - grey, photometric="miniswhite"), GREYS),
+        Sample("tiff tiled", tiff(FLAG, photometric="rgb", tile=(16, 16), compression="zlib"), FLAG),
+        Sample("tiff big", tiff(FLAG, photometric="rgb", bigtiff=True), FLAG),
         Sample(
             "tiff two pages",
-            saved(flag(), "TIFF", save_all=True, append_images=[Image.new("L", (9, 9))]),
+            saved(flag(), "TIFF", save_all=True, append_images=[later()]),
             FLAG,
         ),
     ]

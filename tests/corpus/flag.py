@@ -1,0 +1,134 @@
+"""The test picture, and what writes it.
+
+It is four quadrants of flat colour (`FLAG`), so that orientation, channel order, profiles, alpha
+and depth each show in it, and compression does not.
+"""
+
+import struct
+import zlib
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+HEIGHT, WIDTH = 64, 96
+RED, GREEN, BLUE, SAND = (220, 40, 30), (30, 180, 60), (40, 70, 210), (240, 220, 150)
+WHITE = (255, 255, 255)
+LOSSLESS, LOSSY = 1, 9
+"""Largest difference from what should be seen, levels of 255."""
+
+
+class Sample(NamedTuple):
+    """One encoded image, and for a valid one what is to be seen in it, within `tolerance` levels."""
+
+    kind: str
+    data: bytes
+    seen: NDArray[np.uint8] | None = None
+    tolerance: int = LOSSLESS
+
+
+def quadrants(*colours: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """(HEIGHT, WIDTH, 3): upper left, upper right, lower left, lower right."""
+    picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    for index, colour in enumerate(colours):
+        top, left = index // 2 * HEIGHT // 2, index % 2 * WIDTH // 2
+        picture[top : top + HEIGHT // 2, left : left + WIDTH // 2] = colour
+    return picture
+
+
+FLAG = quadrants(RED, GREEN, BLUE, SAND)
+GREYS = quadrants((0,) * 3, (90,) * 3, (170,) * 3, (255,) * 3)
+QUADRANT = GREYS[..., 0] // 85
+"""(HEIGHT, WIDTH): 0..3, which quadrant a pixel is in; 90 // 85 = 1 and 170 // 85 = 2."""
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The image as a file."""
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def flag() -> Image.Image:
+    """The four colours as a Pillow image."""
+    return Image.fromarray(FLAG)
+
+
+def flag_jpeg(**options: object) -> bytes:
+    """The four colours as a good JPEG."""
+    return saved(flag(), "JPEG", **{"quality": 95, "subsampling": "4:4:4", **options})
+
+
+def exif(orientation: int, entries: int = 0) -> bytes:
+    """An EXIF block with its usual prefix, `entries` more tags before the orientation."""
+    block = Image.Exif()
+    for tag in range(entries):
+        block[0x010E + tag] = "x" * 8  # description, make, model
+    block[0x0112] = orientation
+    return b"Exif\0\0" + block.tobytes().removeprefix(b"Exif\0\0")
+
+
+def srgb_profile() -> bytes:
+    """An ICC profile of sRGB, as little CMS spells it."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """A profile in whose device the red and the blue primary have changed places."""
+    profile = srgb_profile()
+    return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+SWAPPED = np.ascontiguousarray(FLAG[..., ::-1])
+
+
+def png_chunk(kind: bytes, payload: bytes) -> bytes:
+    """A PNG chunk with its right checksum."""
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+
+def png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *, before: bytes = b"", after: bytes = b""
+) -> bytes:
+    """A PNG from raw rows without filter bytes; chunks `before` and `after` its pixels."""
+    stride = len(rows) // height
+    lines = b"".join(b"\0" + rows[row * stride : (row + 1) * stride] for row in range(height))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + before
+        + png_chunk(b"IDAT", zlib.compress(lines))
+        + after
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def with_alpha(alphas: tuple[int, int, int, int]) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """The flag with one alpha per quadrant, and how it looks over white."""
+    alpha = np.array(alphas, np.uint8)[QUADRANT]
+    image = flag()
+    image.putalpha(Image.fromarray(alpha))
+    share = alpha[..., None] / 255
+    return image, np.round(FLAG * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def ink() -> Image.Image:
+    """The flag in CMYK without black."""
+    inks = [Image.fromarray(255 - FLAG[..., channel]) for channel in range(3)]
+    return Image.merge("CMYK", [*inks, Image.new("L", (WIDTH, HEIGHT))])
+
+
+def later() -> Image.Image:
+    """What a second frame or page shows."""
+    return Image.new("RGB", (WIDTH, HEIGHT), "black")
+
+
+def tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
+    """An array as a TIFF that Pillow cannot write."""
+    buffer = BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
