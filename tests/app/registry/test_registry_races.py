@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import event
 
 from app.access.principal import SYSTEM
 from app.db.session import Database
@@ -138,20 +139,22 @@ def test_bytes_deleted_while_the_same_are_published_are_never_missing(contenders
                 assert objects.exists(SYSTEM, artifact.sha256)
 
 
-def test_a_snapshot_never_shows_an_alias_without_its_version(contenders, tmp_path):
-    publish(contenders[0], SYSTEM, tmp_path, name="m", model=b"first")
-    stop = threading.Event()
+def test_a_snapshot_is_of_one_moment_even_if_all_changes_while_it_is_read(contenders, tmp_path):
+    reader, writer = contenders[:2]
+    publish(writer, SYSTEM, tmp_path, name="m", model=b"first")
+    changes = []
 
-    def act(registry, n):
-        if n == 0:
-            for count in range(10):
-                number = publish(registry, SYSTEM, tmp_path / "n", name="m", model=bytes([count])).number
-                registry.promote(SYSTEM, "m", "default", number)
-                registry.delete_version(SYSTEM, "m", number - 1)
-            stop.set()
-            return
-        while not stop.is_set():
-            model = registry.load_snapshot().models["default", "m"]
-            assert model.aliases["default"] in model.versions
+    def change_between_statements(_connection, _cursor, statement, *_):
+        if not statement.startswith("SELECT"):
+            return  # a view begins with its first read
+        number = publish(writer, SYSTEM, tmp_path, name="m", model=bytes([len(changes)])).number
+        writer.promote(SYSTEM, "m", "default", number)
+        writer.delete_version(SYSTEM, "m", number - 1)
+        changes.append(number)
 
-    race(contenders[:4], act)
+    event.listen(reader._database.db_engine, "after_cursor_execute", change_between_statements)
+    snapshot = reader.load_snapshot()
+    assert len(changes) >= 4, "the snapshot was read in fewer statements than this test reckons with"
+    assert snapshot.models["default", "m"].aliases == {"default": 1}
+    assert list(snapshot.models["default", "m"].versions) == [1]
+    assert snapshot.revision == 1
