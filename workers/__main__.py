@@ -59,6 +59,7 @@ def run(settings: Settings) -> None:
     ask_for_starters(settings, JobService(database, doorbell.ring), registry)
     reaper = Reaper(store, doorbell.ring, is_idle=lambda: not runner.is_busy)
     reaper.start()
+    get_logger("workers").info("worker_ready", name=name)
     try:
         worker.start()
     finally:

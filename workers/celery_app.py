@@ -4,10 +4,12 @@ SIGTERM, SIGINT, SIGHUP ──► runner.stop(): the child is told, its job goes
 """
 
 import signal
+import warnings
 from types import FrameType
 
 from celery import Celery, signals
 from celery.apps.worker import Worker
+from celery.platforms import SecurityWarning
 from celery.worker import state
 
 from app.queue import RUN_JOB, make_celery
@@ -32,6 +34,8 @@ class JobWorker(Worker):  # type: ignore[misc] # Celery is untyped
 
 def make_worker(settings: Settings, runner: JobRunner, *, name: str) -> JobWorker:
     """A worker that answers the doorbell with this runner. `start()` blocks until a signal ends it."""
+    # It warns of root, which is what containers run as; dangerous only where pickle is accepted.
+    warnings.simplefilter("ignore", SecurityWarning)
     signals.setup_logging.connect(_keep_our_logging, weak=False)
     celery = make_celery(settings)
     _register(celery, runner)

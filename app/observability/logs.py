@@ -16,13 +16,14 @@ from structlog.contextvars import bound_contextvars
 
 from app.settings import Settings
 
-_QUIET = {"uvicorn.access": logging.ERROR, "httpx": logging.WARNING, "kombu": logging.WARNING}
+_QUIET = ("alembic", "celery", "httpx", "kombu", "uvicorn")
+"""Libraries whose warnings matter and whose chatter does not."""
 
 
 def configure_logs(settings: Settings, *, stream: TextIO | None = None) -> None:
     """Route everything that this process logs through one formatter. Call once, at the process's entry."""
     out = stream or sys.stderr
-    is_text = settings.log_format == "text" or (settings.log_format == "auto" and out.isatty())
+    is_text = not settings.logs_json(out.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -52,8 +53,8 @@ def configure_logs(settings: Settings, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -1,0 +1,29 @@
+"""`athanor migrate`: the database, to the newest revision."""
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+import migrations
+from app.cli.configuration import load_settings
+from app.cli.output import Output
+from app.db import migrate as database
+from app.errors import StorageUnavailable
+
+cli = typer.Typer(add_completion=False)
+
+
+@cli.command()
+def migrate(context: typer.Context) -> None:
+    """Bring the database to the newest revision. Safe to repeat, and from several machines at once."""
+    output: Output = context.obj
+    url = load_settings().sqlalchemy_url
+    try:
+        before = database.current(url)
+        database.upgrade(url)
+    except OperationalError as error:
+        raise StorageUnavailable(
+            f"The database does not answer: {error.orig}.", hint="Check ATHANOR_DATABASE_URL."
+        ) from error
+    facts = {"before": before, "revision": migrations.HEAD, "changed": before != migrations.HEAD}
+    text = "already at" if before == migrations.HEAD else f"from {before or 'empty'} to"
+    output.result(facts, f"database {text} {migrations.HEAD}")

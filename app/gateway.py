@@ -1,0 +1,65 @@
+"""The gateway process: `python -m app.gateway`.
+
+Alone it binds its address itself. With `--parent PID` it belongs to a supervisor: its imports run while the
+supervisor prepares, then it takes over the listening socket, and it dies with its parent.
+"""
+
+import argparse
+import socket
+import sys
+
+import uvicorn
+
+from app.errors import AppError
+from app.main import create_app
+from app.observability.logs import configure_logs
+from app.settings import Settings
+from app.supervisor.bind import BACKLOG, bind, check_bind
+from app.supervisor.handover import take
+from app.supervisor.lifeline import die_with
+
+
+def main() -> int:
+    """Serve until a signal comes."""
+    parser = argparse.ArgumentParser(prog="athanor serve --gateway-only", description="Serve HTTP.")
+    parser.add_argument("--parent", type=int, help="process id of the supervisor, whose socket is on stdin")
+    parent_pid = parser.parse_args().parent
+    if parent_pid is not None:
+        die_with(parent_pid)
+        listener = take()
+        if listener is None:
+            return 0
+        serve(Settings(), listener)
+        return 0
+    settings = Settings()
+    try:
+        check_bind(settings)
+        listener = bind(settings)
+    except AppError as error:
+        sys.stderr.write(f"athanor: {error.message}\n{error.hint or ''}\n")
+        return 1
+    serve(settings, listener)
+    return 0
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Answer HTTP on a bound socket; a first SIGTERM or SIGINT lets requests in flight finish."""
+    configure_logs(settings)
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
