@@ -36,6 +36,12 @@ class InvalidRequest(AppError):
     code = "invalid_request"
 
 
+class InvalidPayload(AppError):
+    """The body's shape is not the documented one."""
+
+    code = "invalid_payload"
+
+
 class ImageUndecodable(AppError):
     """The bytes claim to be an image and cannot be decoded."""
 
@@ -136,6 +142,15 @@ class ImportRefused(AppError):
     """The file offered as a model cannot be taken in."""
 
     code = "import_refused"
+
+
+class MethodNotAllowed(AppError):
+    """The route exists; it does not take this method."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: str) -> None:
+        super().__init__(f"{path} does not take {method}.", hint=f"It takes {allowed}." if allowed else None)
 
 
 class PayloadTooLarge(AppError):

@@ -1,19 +1,130 @@
-"""The one composition root: `create_app(settings)` builds the gateway from its parts."""
+"""The one composition root: `create_app(settings)` builds the gateway from its parts.
 
-from fastapi import FastAPI
+No import of this module has a side effect; threads start and stop with the application's lifespan.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from app import __version__
+from app.access.door import Door
+from app.access.principal import SYSTEM
+from app.api import classification, files, jobs, models, system
+from app.api.errors import STATUS, error_body, retry_headers
+from app.api.gateway import REQUEST_ID_KEY, Gateway
+from app.api.inference import Inference
+from app.errors import AppError, Internal, InvalidPayload, MethodNotAllowed, NotFound
+from app.observability.access_log import AccessLog
+from app.services import Services, build_services
 from app.settings import Settings
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the gateway. No import of this module has a side effect; all state hangs on the app."""
-    app = FastAPI(title="Athanor", version=__version__)
-    app.state.settings = settings
+def create_app(settings: Settings) -> ASGIApp:
+    """Build the ASGI application that uvicorn runs."""
+    services = build_services(settings)
+    access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()))
+    api = _build_api(services, access_log)
+    inference = Inference(
+        services.pool, default_deadline_s=settings.default_deadline_s, why_missing=services.why_missing
+    )
+    gateway = Gateway(
+        api,
+        door=Door(settings, lambda: services.pool.snapshot.keys),
+        hot={classification.PATH: classification.ClassificationRoute(inference, settings)},
+        metrics=services.metrics,
+        access_log=access_log,
+    )
+    if not settings.cors_origins:
+        return gateway
+    return CORSMiddleware(
+        gateway,
+        allow_origins=settings.cors_origins.split(","),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["server-timing", "x-request-id", "retry-after"],
+    )
 
-    @app.get("/health/live", tags=["system"])
-    def live() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "live"}
 
-    return app
+def build_api(settings: Settings) -> FastAPI:
+    """The documented part alone, for its OpenAPI document."""
+    return _build_api(build_services(settings), None)
+
+
+def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if access_log is not None:
+            access_log.start()
+        services.pool.start(services.preload)
+        try:
+            yield
+        finally:
+            services.close()
+            if access_log is not None:
+                access_log.close()
+
+    api = FastAPI(
+        title="Athanor",
+        version=__version__,
+        summary="Trains, proves and serves deep-learning models.",
+        lifespan=lifespan,
+    )
+    api.state.services = services
+    for module in (classification, models, files, jobs, system):
+        api.include_router(module.router)
+    api.add_exception_handler(AppError, _app_error)
+    api.add_exception_handler(RequestValidationError, _invalid_payload)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(Exception, _internal)
+    return api
+
+
+def _respond(request: Request, error: AppError) -> Response:
+    response = Response(
+        error_body(error, request.scope.get(REQUEST_ID_KEY, "")),
+        status_code=STATUS[error.code],
+        media_type="application/json",
+    )
+    response.raw_headers += retry_headers(error)
+    return response
+
+
+def _app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return _respond(request, error)
+
+
+def _invalid_payload(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:]) or None
+    return _respond(request, InvalidPayload(f"{where or 'body'}: {first['msg']}", param=where))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        response = _respond(request, MethodNotAllowed(request.method, request.url.path, allowed))
+        response.headers["allow"] = allowed
+        return response
+    if error.status_code == 404:
+        return _respond(request, NotFound(f"There is no route {request.url.path}.", hint="See /docs."))
+    return _respond(request, InvalidPayload(str(error.detail)))
+
+
+def _internal(request: Request, _: Exception) -> Response:
+    return _respond(
+        request, Internal("Something went wrong here.", hint="The log has the details under this request id.")
+    )
+
+
+__all__ = ["SYSTEM", "build_api", "create_app"]

@@ -107,3 +107,7 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    def logs_json(self, is_terminal: bool) -> bool:
+        """Whether logs are JSON lines, given whether they go to a terminal."""
+        return self.log_format == "json" or (self.log_format == "auto" and not is_terminal)

@@ -1,0 +1,129 @@
+"""Prometheus metrics. Made per app, never at import, so that two apps in one process do not mix.
+
+Children of labelled metrics are resolved once (`RuntimeMetrics` per model, `_requests` per route and
+status): a look-up by label costs more than the increment.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_STAGE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """All metrics of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "athanor_requests", "Requests answered.", ("route", "status"), registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "athanor_request_seconds",
+            "Seconds from the request line to the last byte of the answer.",
+            ("route",),
+            buckets=_STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._stages = Histogram(
+            "athanor_stage_seconds",
+            "Seconds spent per stage: queue (per input), decode, infer, encode (per batch).",
+            ("model", "stage"),
+            buckets=_STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "athanor_batch_size",
+            "Inputs per run.",
+            ("model",),
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._inputs = Counter(
+            "athanor_inputs", "Inputs by outcome.", ("model", "outcome"), registry=self.registry
+        )
+        self._refusals = Counter(
+            "athanor_refusals", "Inputs refused, by reason.", ("model", "reason"), registry=self.registry
+        )
+        self._cancelled = Counter(
+            "athanor_cancelled",
+            "Inputs whose client went away, by what was freed: queued, running (batch-mates went on), "
+            "terminated (the run was stopped).",
+            ("model", "stage"),
+            registry=self.registry,
+        )
+        self._queue_depth = Gauge(
+            "athanor_queue_depth", "Inputs waiting now.", ("model",), registry=self.registry
+        )
+        self.models_loaded = Gauge(
+            "athanor_models_loaded", "Versions loaded in this process.", registry=self.registry
+        )
+        self._refusal_seconds = Histogram(
+            "athanor_refusal_seconds",
+            "Seconds from the request line to the refusal, by status.",
+            ("status",),
+            buckets=_STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        pair = self._children.get((route, status))
+        if pair is None:
+            pair = (self._requests.labels(route, str(status)), self._request_seconds.labels(route))
+            self._children[route, status] = pair
+        pair[0].inc()
+        pair[1].observe(seconds)
+        if status in (429, 503, 504):
+            self._refusal_seconds.labels(str(status)).observe(seconds)
+
+    def for_model(self, model: str) -> "RuntimeMetrics":
+        """The children of one model's metrics."""
+        return RuntimeMetrics(self, model)
+
+    def render(self) -> bytes:
+        """The exposition text of `GET /metrics`."""
+        return generate_latest(self.registry)
+
+
+class RuntimeMetrics:
+    """What one engine counts."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._queue, self._decode, self._infer, self._encode = (
+            metrics._stages.labels(model, stage) for stage in ("queue", "decode", "infer", "encode")
+        )
+        self._batch = metrics._batches.labels(model)
+        self._answered = metrics._inputs.labels(model, "answered")
+        self._failed = metrics._inputs.labels(model, "failed")
+
+    def watch_queue(self, depth: "object") -> None:
+        """Read the queue's depth when scraped."""
+        self._metrics._queue_depth.labels(self._model).set_function(lambda: float(len(depth)))  # type: ignore[arg-type]
+
+    def batch(self, *, size: int, decode_s: float, infer_s: float, encode_s: float) -> None:
+        """One run has ended."""
+        self._batch.observe(size)
+        self._decode.observe(decode_s)
+        self._infer.observe(infer_s)
+        self._encode.observe(encode_s)
+        self._answered.inc(size)
+
+    def waited(self, seconds: float) -> None:
+        """One input left the queue."""
+        self._queue.observe(seconds)
+
+    def failed(self) -> None:
+        """One input could not be answered."""
+        self._failed.inc()
+
+    def refused(self, reason: str) -> None:
+        """One input was refused at the door or in the queue."""
+        self._metrics._refusals.labels(self._model, reason).inc()
+
+    def cancelled(self, stage: str) -> None:
+        """One input's client has gone."""
+        self._metrics._cancelled.labels(self._model, stage).inc()

@@ -1,0 +1,280 @@
+"""Pull batching: a batch is what waits when a lane comes free. No timer, no window.
+
+    offer ──► [ bounded queue ] ──take(≤ limit)──► lane: decode · run · encode ──► member.answer / member.fail
+       │                            │
+       └ full: Overloaded           └ cancelled members are dropped, late ones told so
+
+Members resolve independently: nothing that happens to one is visible to another. The batcher knows
+neither images nor sessions; threads and clock come from outside, so its tests need neither.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from app.errors import AppError, DeadlineExceeded, Overloaded
+from app.observability.metrics import RuntimeMetrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Member:
+    """One input on its way through an engine.
+
+    `resolved` is called exactly once, from any thread, with the member; then either `result` or `error`
+    is set. The stage times are monotonic seconds.
+    """
+
+    __slots__ = (
+        "accepted_s",
+        "batch",
+        "batch_limit",
+        "batch_size",
+        "deadline_s",
+        "decode_s",
+        "encode",
+        "encode_s",
+        "error",
+        "infer_s",
+        "is_cancelled",
+        "is_resolved",
+        "payload",
+        "queue_s",
+        "resolved",
+        "result",
+    )
+
+    def __init__(
+        self,
+        payload: "bytes | NDArray[np.uint8] | None",
+        *,
+        deadline_s: float,
+        encode: "Callable[[NDArray[np.float32]], object]",
+        resolved: Callable[["Member"], None],
+    ) -> None:
+        self.payload = payload
+        """Encoded bytes; pixels once prepared; None once they are in a batch."""
+        self.encode = encode
+        """Turns this member's row of the outputs into its result."""
+        self.deadline_s = deadline_s
+        """Monotonic time after which the answer is of no use."""
+        self.resolved = resolved
+        self.result: object = None
+        self.error: AppError | None = None
+        self.is_cancelled = False
+        self.is_resolved = False
+        self.batch: Batch | None = None
+        self.batch_size = 0
+        self.batch_limit = 0
+        self.accepted_s = 0.0
+        self.queue_s = self.decode_s = self.infer_s = self.encode_s = 0.0
+
+    def answer(self, result: object) -> None:
+        """Settle with a result; a second settlement is ignored."""
+        if not self.is_resolved:
+            self.is_resolved = True
+            self.result = result
+
+    def fail(self, error: AppError) -> None:
+        """Settle with an error; a second settlement is ignored."""
+        if not self.is_resolved:
+            self.is_resolved = True
+            self.error = error
+
+
+class Batch:
+    """Members that run together. When the last of them is cancelled, the run is terminated."""
+
+    __slots__ = ("_left", "_lock", "_terminate", "members")
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self._lock = threading.Lock()
+        self._left = len(members)
+        self._terminate: Callable[[], None] | None = None
+
+    def running(self, terminate: Callable[[], None]) -> bool:
+        """Say how to stop the run that is about to begin; False when nobody waits for it any more."""
+        with self._lock:
+            self._terminate = terminate
+            return self._left > 0
+
+    def leave(self) -> bool:
+        """One member has gone. True when that was the last and its run was told to stop."""
+        with self._lock:
+            self._left -= 1
+            if self._left or self._terminate is None:
+                return False
+            self._terminate()
+            return True
+
+
+class Batcher:
+    """The bounded queue of one engine and the rule by which lanes take from it."""
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        lanes: int,
+        metrics: RuntimeMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._capacity = capacity
+        self._lanes = lanes
+        self._clock = clock
+        self._metrics = metrics
+        self._queue: deque[Member] = deque()
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._idle = 0
+        self._preparing = 0
+        self._is_closed = False
+        self._seconds_per_member = 0.0
+
+    def __len__(self) -> int:
+        return len(self._queue) + self._preparing
+
+    @property
+    def is_full(self) -> bool:
+        """The next offer would be refused."""
+        return len(self._queue) + self._preparing >= self._capacity
+
+    def expected_wait_s(self) -> float:
+        """Seconds until a member offered now would be answered, by the pace measured so far."""
+        return (len(self) + 1) * self._seconds_per_member / self._lanes
+
+    def admit(self, deadline_s: float) -> None:
+        """Refuse at the door what cannot be served: a full queue, or a deadline that cannot be met.
+
+        Raises:
+            Overloaded: with an honest `retry_after_s`.
+            DeadlineExceeded: when the measured pace says that the answer would come too late.
+
+        """
+        if self.is_full:
+            self._metrics.refused("overloaded")
+            raise self._overloaded()
+        wait_s = self.expected_wait_s()
+        if self._clock() + wait_s > deadline_s:
+            self._metrics.refused("deadline")
+            raise DeadlineExceeded(
+                f"The answer would take about {wait_s:.2f} s, longer than the deadline allows.",
+                param="X-Request-Deadline",
+                hint="Give a later deadline, or retry when the service is less busy.",
+            )
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"{len(self)} inputs wait already; the queue holds {self._capacity}.",
+            hint="Retry after the time in Retry-After.",
+            retry_after_s=max(0.05, self.expected_wait_s()),
+        )
+
+    def offer(self, member: Member) -> None:
+        """Queue a member whose payload a lane can take as it is."""
+        self.reserve()
+        self.enqueue(member)
+
+    def reserve(self) -> None:
+        """Take a place in the queue for a member that must be prepared first; `enqueue` or `release` it."""
+        with self._lock:
+            if self._is_closed or len(self._queue) + self._preparing >= self._capacity:
+                self._metrics.refused("overloaded")
+                raise self._overloaded()
+            self._preparing += 1
+
+    def release(self) -> None:
+        """Give a reserved place back."""
+        with self._lock:
+            self._preparing -= 1
+
+    def enqueue(self, member: Member) -> None:
+        """Turn a reserved place into a waiting member."""
+        member.accepted_s = self._clock()
+        with self._lock:
+            self._preparing -= 1
+            self._queue.append(member)
+            if self._idle:
+                self._work.notify()
+
+    def cancel(self, member: Member) -> None:
+        """Nobody waits for this member any more. Frees its place, or its run when it was the last in it."""
+        with self._lock:
+            if member.is_cancelled or member.is_resolved:
+                return
+            member.is_cancelled = True
+            batch = member.batch
+            if batch is None:
+                with suppress(ValueError):  # still being prepared: dropped when it is taken
+                    self._queue.remove(member)
+                stage = "queued"
+        if batch is not None:
+            stage = "terminated" if batch.leave() else "running"
+        self._metrics.cancelled(stage)
+
+    def take(self, limit: int) -> Batch | None:
+        """Block until members wait, then take at most `limit`; None once closed and empty.
+
+        While other lanes idle, a lane leaves them their share: two waiting members and two idle lanes
+        make two batches of one, which answers both sooner than one batch of two.
+        """
+        while True:
+            with self._lock:
+                self._idle += 1
+                while not self._queue and not self._is_closed:
+                    self._work.wait()
+                idle, self._idle = self._idle, self._idle - 1
+                if not self._queue:
+                    return None
+                share = -(-len(self._queue) // idle)
+                members, late = self._pop(min(limit, share))
+                batch = Batch(members)
+                for member in members:
+                    member.batch = batch
+                    member.batch_limit = limit
+            for member in late:
+                self._metrics.refused("late")
+                member.resolved(member)
+            if members:
+                return batch
+
+    def _pop(self, limit: int) -> tuple[list[Member], list[Member]]:
+        """The next live members, and those whose deadline passed while they waited (already failed)."""
+        now_s = self._clock()
+        members: list[Member] = []
+        late: list[Member] = []
+        while self._queue and len(members) < limit:
+            member = self._queue.popleft()
+            if member.is_cancelled:
+                continue
+            member.queue_s = now_s - member.accepted_s
+            if now_s > member.deadline_s:
+                member.fail(
+                    DeadlineExceeded(
+                        f"The deadline passed after {member.queue_s:.2f} s in the queue.",
+                        param="X-Request-Deadline",
+                        hint="Give a later deadline, or retry when the service is less busy.",
+                    )
+                )
+                late.append(member)
+            else:
+                members.append(member)
+        return members, late
+
+    def completed(self, members: int, seconds: float) -> None:
+        """Learn the pace: one lane took `seconds` for so many members."""
+        pace = seconds / members
+        old = self._seconds_per_member
+        self._seconds_per_member = pace if old == 0.0 else 0.9 * old + 0.1 * pace
+
+    def close(self) -> None:
+        """Let lanes end once the queue is empty; new offers are refused."""
+        with self._lock:
+            self._is_closed = True
+            self._work.notify_all()

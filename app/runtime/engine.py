@@ -1,0 +1,250 @@
+"""An engine serves one version: a session, a batcher, and lanes (threads) between them.
+
+A lane takes a batch, decodes each member straight into its rows of the input buffer, runs the session
+and encodes the answers. Cheap pictures are decoded in the lane: one hand-over between threads per
+request, which on small models costs more than queueing. Expensive ones (large PNGs and the like) are
+decoded in a side pool first, so that nobody waits behind them.
+"""
+
+import threading
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from models.tasks.images import ImageError
+from numpy.typing import NDArray
+
+from app.errors import AppError, ImageTooLarge, ImageUndecodable, InferenceFailed, UnsupportedMedia
+from app.observability.metrics import RuntimeMetrics
+from app.runtime.batcher import Batch, Batcher, Member
+from app.runtime.plan import Plan
+from app.runtime.session import RunStopped, Session
+
+_IMAGE_ERRORS: dict[str, type[AppError]] = {
+    error.code: error for error in (ImageUndecodable, ImageTooLarge, UnsupportedMedia)
+}
+
+
+class Codec(Protocol):
+    """Bytes to pixels and outputs to answers, for one task."""
+
+    def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Pixels (H, W, 3) of one encoded image, written to `out` when given; raises ImageError."""
+
+    def is_cheap(self, data: bytes) -> bool:
+        """Whether decoding may happen in a lane."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFacts:
+    """What an engine serves and how."""
+
+    name: str
+    number: int
+    shape: tuple[int, int, int]
+    """(H, W, 3) of one input."""
+    plan: Plan
+    capacity: int
+    """Inputs that may wait."""
+
+
+class Engine:
+    """One loaded version, ready to answer."""
+
+    def __init__(
+        self,
+        facts: EngineFacts,
+        *,
+        session: Session,
+        codec: Codec,
+        metrics: RuntimeMetrics,
+        side_pool: Executor,
+    ) -> None:
+        self.facts = facts
+        self.label = f"{facts.name}:{facts.number}"
+        self.plan = facts.plan
+        self.session = session
+        self.batcher = Batcher(capacity=facts.capacity, lanes=self.plan.lanes, metrics=metrics)
+        self.codec = codec
+        self._shape = facts.shape
+        self._metrics = metrics
+        self._side_pool = side_pool
+        self._in_flight = 0
+        self._is_closing = False
+        self._in_flight_lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._lane, name=f"lane-{self.label}-{index}", daemon=True)
+            for index in range(self.plan.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- requests -----------------------------------------------------------------------------------
+
+    def submit(self, member: Member) -> None:
+        """Queue one member (payload: encoded bytes); it is resolved later, from another thread.
+
+        Raises Overloaded or DeadlineExceeded at once.
+        """
+        self.batcher.admit(member.deadline_s)
+        payload = member.payload
+        assert isinstance(payload, bytes)  # pixels are made here, not by callers
+        if self.codec.is_cheap(payload):
+            self.batcher.offer(member)
+        else:
+            self.batcher.reserve()
+            self._side_pool.submit(self._prepare, member, payload)
+
+    def _prepare(self, member: Member, data: bytes) -> None:
+        started_s = time.monotonic()
+        try:
+            if not member.is_cancelled:
+                member.payload = self.codec.decode(data)
+            member.decode_s = time.monotonic() - started_s
+            self.batcher.enqueue(member)
+        except ImageError as error:
+            self.batcher.release()
+            member.fail(_image_error(error))
+            self._metrics.failed()
+            member.resolved(member)
+        except MemoryError:
+            self.batcher.release()
+            member.fail(ImageTooLarge("There is not enough memory to decode it.", hint="Send a smaller one."))
+            member.resolved(member)
+
+    def hold(self) -> bool:
+        """Keep it loaded until `let_go`. False when it is being unloaded: look the model up again."""
+        with self._in_flight_lock:
+            if self._is_closing:
+                return False
+            self._in_flight += 1
+            return True
+
+    def let_go(self) -> None:
+        """The request has its answer."""
+        with self._in_flight_lock:
+            self._in_flight -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """No request holds it."""
+        return self._in_flight == 0
+
+    def probe(self) -> None:
+        """Run each batch size once with grey pixels: memory is planned before the first request comes.
+
+        Raises InferenceFailed when the graph cannot run or answers with numbers that are not finite.
+        """
+        for size in sorted({1, self.plan.batch}):
+            outputs = self.session.run(np.full((size, *self._shape), 128, np.uint8), lambda _: True)
+            if len(outputs) != size or not np.isfinite(outputs).all():
+                raise InferenceFailed(
+                    f"{self.label} does not answer its probe with finite numbers.", hint="Verify the version."
+                )
+
+    def drain_and_close(self, timeout_s: float) -> bool:
+        """Wait until no request holds it, end the lanes, drop the session. False when time ran out."""
+        until_s = time.monotonic() + timeout_s
+        while not (drained := self._close_if_idle()) and time.monotonic() < until_s:
+            time.sleep(0.005)
+        self.batcher.close()
+        for thread in self._threads:
+            thread.join(max(0.1, until_s - time.monotonic()))
+        self.session.close()
+        return drained
+
+    def _close_if_idle(self) -> bool:
+        with self._in_flight_lock:
+            self._is_closing = self._is_closing or self._in_flight == 0
+            return self._is_closing
+
+    # -- lanes ----------------------------------------------------------------------------------------
+
+    def _lane(self) -> None:
+        buffer = np.empty((self.plan.batch, *self._shape), np.uint8)
+        while (batch := self.batcher.take(self.plan.batch)) is not None:
+            started_s = time.monotonic()
+            try:
+                self._serve(batch, buffer)
+            finally:
+                self.batcher.completed(len(batch.members), time.monotonic() - started_s)
+                for member in batch.members:
+                    member.fail(InferenceFailed("The lane failed.", hint="Report it with the request id."))
+                    member.resolved(member)
+            del batch  # while waiting for the next one, nothing of this one is kept alive
+
+    def _serve(self, batch: Batch, buffer: NDArray[np.uint8]) -> None:
+        started_s = time.monotonic()
+        live = self._fill(batch.members, buffer)
+        decoded_s = time.monotonic()
+        if not live:
+            return
+        try:
+            outputs = self.session.run(buffer[: len(live)], batch.running)
+        except RunStopped:
+            return
+        except InferenceFailed as error:
+            self._serve_singly(live, buffer, error)
+            return
+        ran_s = time.monotonic()
+        self._settle(live, outputs, infer_s=ran_s - decoded_s)
+        self._metrics.batch(
+            size=len(live),
+            decode_s=decoded_s - started_s,
+            infer_s=ran_s - decoded_s,
+            encode_s=time.monotonic() - ran_s,
+        )
+
+    def _fill(self, members: list[Member], buffer: NDArray[np.uint8]) -> list[Member]:
+        """Decode into consecutive rows; a member that cannot be decoded fails alone and takes no row."""
+        live: list[Member] = []
+        for member in members:
+            self._metrics.waited(member.queue_s)
+            if member.is_cancelled:
+                continue
+            row = buffer[len(live)]
+            if isinstance(member.payload, np.ndarray):
+                row[:] = member.payload
+            elif member.payload is not None:
+                started_s = time.monotonic()
+                try:
+                    self.codec.decode(member.payload, row)
+                except ImageError as error:
+                    member.fail(_image_error(error))
+                    self._metrics.failed()
+                    continue
+                member.decode_s = time.monotonic() - started_s
+            member.payload = None
+            live.append(member)
+        return live
+
+    def _settle(self, live: list[Member], outputs: NDArray[np.float32], *, infer_s: float) -> None:
+        size = len(live)
+        for member, output in zip(live, outputs, strict=True):
+            started_s = time.monotonic()
+            try:
+                member.answer(member.encode(output))
+            except ValueError as error:  # not finite, or not as many as the labels
+                member.fail(InferenceFailed(f"The model's answer is unusable: {error}.", hint="Verify it."))
+                self._metrics.failed()
+            member.encode_s = time.monotonic() - started_s
+            member.infer_s = infer_s
+            member.batch_size = size
+
+    def _serve_singly(self, live: list[Member], buffer: NDArray[np.uint8], error: InferenceFailed) -> None:
+        """The batch failed as a whole: run each member alone, so that only the guilty one fails."""
+        for index, member in enumerate(live):
+            started_s = time.monotonic()
+            try:
+                outputs = self.session.run(buffer[index : index + 1], lambda _: True)
+            except InferenceFailed:
+                member.fail(error)
+                self._metrics.failed()
+            else:
+                self._settle([member], outputs, infer_s=time.monotonic() - started_s)
+
+
+def _image_error(error: ImageError) -> AppError:
+    return _IMAGE_ERRORS[error.code](str(error), param="image", hint=error.hint)

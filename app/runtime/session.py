@@ -1,0 +1,103 @@
+"""One ONNX Runtime session: the only file of `app` that imports onnxruntime.
+
+A session with one intra-op thread runs on the thread that calls it, so several lanes may share one
+session: weights are held once however many lanes there are.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.errors import InferenceFailed, NotServable
+
+_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+class RunStopped(Exception):
+    """The run was terminated because nobody waits for it."""
+
+
+class Session(Protocol):
+    """What an engine needs of a loaded graph; `tests` have a second one."""
+
+    provider: str
+
+    def run(
+        self, batch: NDArray[np.uint8], running: Callable[[Callable[[], None]], bool]
+    ) -> NDArray[np.float32]:
+        """Compute (N, C) float32 from (N, H, W, 3) uint8."""
+
+    def close(self) -> None:
+        """Give the memory back."""
+
+
+def available_providers() -> Sequence[str]:
+    """Execution providers of this build that Athanor would use, best first."""
+    present = set(ort.get_available_providers())
+    return [name for name in _PREFERRED if name in present]
+
+
+def runtime_name() -> str:
+    """Runtime and version, as certificates and tunings name it."""
+    return f"onnxruntime {ort.__version__}"
+
+
+class OnnxSession:
+    """A graph in the served form: `image` uint8 NHWC in, float32 out."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: ort.InferenceSession | None = ort.InferenceSession(
+                str(path), options, providers=list(available_providers())
+            )
+        except Exception as error:  # the runtime's own exceptions share no other base
+            raise NotServable(
+                f"ONNX Runtime cannot load {path.name}: {error}",
+                hint="Export it again; `athanor verify` helps.",
+            ) from error
+        self.provider: str = self._session.get_providers()[0]
+        self._outputs = [self._session.get_outputs()[0].name]
+        self._input = self._session.get_inputs()[0].name
+
+    def run(
+        self, batch: NDArray[np.uint8], running: Callable[[Callable[[], None]], bool]
+    ) -> NDArray[np.float32]:
+        """Run one batch on the calling thread.
+
+        `running` is told how to stop the run and says whether anybody still waits for it.
+
+        Raises:
+            RunStopped: it was stopped, or nobody waited any more.
+            InferenceFailed: the runtime refused the batch.
+
+        """
+        if self._session is None:
+            raise InferenceFailed("The session is closed.", hint="Retry.")
+        options = ort.RunOptions()
+        if not running(lambda: setattr(options, "terminate", True)):
+            raise RunStopped
+        try:
+            outputs = self._session.run(self._outputs, {self._input: batch}, options)
+        except Exception as error:
+            if options.terminate:
+                raise RunStopped from error
+            raise InferenceFailed(
+                "The runtime failed on this input.", hint="Report it with the id."
+            ) from error
+        result: NDArray[np.float32] = outputs[0]
+        return result
+
+    def close(self) -> None:
+        """Drop the session; its memory goes back when no run holds it."""
+        self._session = None

@@ -1,0 +1,83 @@
+"""The services of one process, composed once from settings and handed to whoever needs them."""
+
+from dataclasses import dataclass
+
+from app.access.principal import SYSTEM, Principal
+from app.db.session import Database
+from app.errors import AppError, ModelNotReady
+from app.files.service import FileService
+from app.jobs.service import JobService
+from app.observability.metrics import Metrics
+from app.queue import Doorbell
+from app.registry.service import Registry
+from app.runtime.loader import Loader
+from app.runtime.pool import Pool
+from app.runtime.tunings import TuningStore
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything below the routes."""
+
+    settings: Settings
+    database: Database
+    objects: ObjectStore
+    registry: Registry
+    files: FileService
+    jobs: JobService
+    pool: Pool
+    metrics: Metrics
+    doorbell: Doorbell
+
+    def why_missing(self, principal: Principal, reference: str) -> ModelNotReady | None:
+        """If a job that is under way will bring this model: the error that says how far it is."""
+        name = reference.partition(":")[0].partition("@")[0]
+        for job in self.jobs.list(principal, kind="import", limit=20):
+            if job.spec.get("name") == name and not job.status.has_ended:
+                return ModelNotReady(
+                    f"{name} is being imported: {job.phase or job.status}, {job.progress:.0%}.",
+                    param="model",
+                    hint=f"GET /v1/jobs/{job.id} shows the progress.",
+                    retry_after_s=2.0,
+                )
+        return None
+
+    def preload(self) -> None:
+        """Load what answers by default, so that the first request does not wait for it."""
+        name = self.settings.default_classifier
+        if name and self.pool.find(SYSTEM, name) is None:
+            try:
+                self.pool.load(SYSTEM, name)
+            except AppError:
+                return  # not there yet, or not servable: the request that asks for it is told which
+
+    def close(self) -> None:
+        """Let go of everything, engines first."""
+        self.pool.close()
+        self.doorbell.close()
+        self.database.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Compose the services. Opens nothing: connections and threads begin when they are used."""
+    database = Database(settings.sqlalchemy_url)
+    objects = ObjectStore.from_settings(settings)
+    registry = Registry(database, objects)
+    metrics = Metrics()
+    doorbell = Doorbell(settings)
+    loader = Loader(settings=settings, objects=objects, tunings=TuningStore(database), metrics=metrics)
+    return Services(
+        settings=settings,
+        database=database,
+        objects=objects,
+        registry=registry,
+        files=FileService(database, objects, settings),
+        jobs=JobService(database, doorbell.ring),
+        pool=Pool(
+            registry=registry, loader=loader, metrics=metrics, drain_timeout_s=settings.drain_timeout_s
+        ),
+        metrics=metrics,
+        doorbell=doorbell,
+    )
