@@ -22,7 +22,7 @@ from app.api.schemas.models import (
 )
 from app.errors import NotFound
 from app.registry.imports import ImportPlan, plan_import
-from app.registry.reference import MAX_NUMBER
+from app.registry.reference import MAX_NUMBER, check_alias_name
 from models.manifest import Certificate
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -164,6 +164,7 @@ def promote(
     name: str, alias: str, body: AliasTarget, principal: PrincipalDep, services: ServicesDep
 ) -> AliasObject:
     """Point an alias at a version. The version is loaded first: one that does not load moves nothing."""
+    check_alias_name(alias)
     services.pool.prepare(principal, name, body.version)
     moved = services.registry.promote(principal, name, alias, body.version)
     services.pool.refresh()

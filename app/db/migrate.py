@@ -4,6 +4,7 @@ All pending revisions run in one transaction. On SQLite it begins IMMEDIATE, on 
 advisory lock: the second process waits, then finds nothing to do. Nothing is half-migrated after a crash.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from app.db.session import Database
 if TYPE_CHECKING:
     from alembic.config import Config
 
+_FOLDER = Path(migrations.__file__).parent
 _ADVISORY_LOCK = 0x6174_6861_6E6F_72  # "athanor"
 
 
@@ -36,6 +38,26 @@ def downgrade(database_url: str, revision: str) -> None:
 
     with _locked(database_url) as connection:
         command.downgrade(_config(connection), revision)
+
+
+def draft(message: str, folder: Path = _FOLDER / "versions") -> Path:
+    """Write the next revision into a folder: what `app/db/tables.py` has and the newest revision lacks. It is
+    a start: read the rules at its top, and finish it by hand."""
+    from alembic import command  # noqa: PLC0415 - as above
+
+    with tempfile.TemporaryDirectory() as scratch:
+        database_url = f"sqlite:///{scratch}/scratch.db"
+        upgrade(database_url)
+        with _locked(database_url) as connection:
+            config = _config(connection)
+            config.set_main_option("path_separator", "newline")
+            config.set_main_option("version_locations", "\n".join({str(_FOLDER / "versions"), str(folder)}))
+            number = f"{int(migrations.HEAD) + 1:04}"
+            script = command.revision(
+                config, message, autogenerate=True, rev_id=number, version_path=str(folder)
+            )
+    assert script is not None and not isinstance(script, list)
+    return Path(script.path)
 
 
 def current(database_url: str) -> str | None:
@@ -73,6 +95,6 @@ def _config(connection: Connection) -> "Config":
     from alembic.config import Config  # noqa: PLC0415 - as above
 
     config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("script_location", str(_FOLDER))
     config.attributes["connection"] = connection
     return config

@@ -18,6 +18,7 @@ from app.files.repository import FileFacts, FilePage, FileRepository
 from app.files.upload import Upload, too_large
 from app.ids import new_id
 from app.settings import Settings
+from app.storage.leftovers import drop_leftovers
 from app.storage.objects import ObjectStore
 from app.storage.reclaim import reclaim
 
@@ -35,6 +36,7 @@ class FileService:
         self._objects = objects
         self._folder = settings.data_dir / "uploads"
         self._limit_bytes = settings.max_file_bytes
+        drop_leftovers(self._folder)
 
     def begin(self, *, body_bytes: int | None = None) -> Upload:
         """A place for the bytes of one upload. With the length of the body that will carry it, one that is

@@ -6,7 +6,6 @@ other trouble; it knows neither tenants nor hashes (`objects.py` does).
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +15,11 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore as AnyStore
 
+from app.storage.leftovers import drop_leftovers
+
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # S3 takes 10,000 parts: objects up to 80 GB
 _PARTS_IN_FLIGHT = 2
-_LEFTOVER_AGE_S = 24 * 3600
 
 
 class Backend(Protocol):
@@ -54,7 +54,7 @@ class FolderBackend:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / "tmp"
-        self._drop_leftovers()
+        drop_leftovers(self._temporary)
 
     def size(self, key: str) -> int | None:
         try:
@@ -106,17 +106,6 @@ class FolderBackend:
         _make_folder(target.parent)
         source.replace(target)
         _sync_folder(target.parent)
-
-    def _drop_leftovers(self) -> None:
-        """Remove what a killed process was writing a day or more ago."""
-        if not self._temporary.is_dir():
-            return
-        for path in self._temporary.iterdir():
-            try:
-                if time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
-                    path.unlink()
-            except FileNotFoundError:  # another process was quicker
-                continue
 
 
 class RemoteBackend:

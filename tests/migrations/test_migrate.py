@@ -7,7 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, Integer, MetaData, Table, inspect, text
 
 import migrations
 from app.db import migrate
@@ -118,3 +118,15 @@ def test_a_failing_revision_leaves_the_database_as_it_was(empty_database_url, em
     with pytest.raises(Exception, match="already exists"):
         migrate.upgrade(empty_database_url)
     assert inspect(empty_database.db_engine).get_table_names() == ["tunings"]
+
+
+def test_the_next_revision_is_drafted_from_the_tables_with_the_rules_at_its_top(tmp_path, monkeypatch):
+    monkeypatch.setattr(Base, "metadata", MetaData())
+    Table("additions", Base.metadata, Column("id", Integer, primary_key=True))
+    drafted = migrate.draft("add additions", tmp_path)
+    assert drafted.parent == tmp_path
+    text = drafted.read_text()
+    assert "Before this lands" in text
+    assert f'down_revision = "{migrations.HEAD}"'.replace('"', "'") in text
+    assert "create_table('additions'" in text
+    assert "drop_table('files')" in text

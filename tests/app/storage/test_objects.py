@@ -1,0 +1,90 @@
+"""What only some places do: caching what is far away, cleaning what a killed process left."""
+
+import os
+import time
+import uuid
+
+import pytest
+
+from app.access.principal import SYSTEM
+from app.errors import StorageUnavailable
+from app.settings import Settings
+from app.storage.objects import ObjectStore
+
+
+@pytest.fixture
+def remote(s3, tmp_path, monkeypatch):
+    """A store on S3, and its settings."""
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    s3.create_bucket(bucket)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+    settings = Settings(
+        data_dir=tmp_path, objects_url=f"s3://{bucket}", objects_endpoint=s3.endpoint, _env_file=None
+    )
+    return ObjectStore.from_settings(settings), settings
+
+
+def test_a_local_object_is_fetched_where_it_lies(settings):
+    store = ObjectStore.from_settings(settings)
+    stored = store.put_bytes(SYSTEM, b"graph")
+    path = store.fetch(SYSTEM, stored.sha256)
+    assert path.is_relative_to(settings.data_dir / "objects" / "default")
+    assert not (settings.data_dir / "cache").exists()
+
+
+def test_a_file_that_changed_after_its_first_fetch_is_checked_again(settings):
+    store = ObjectStore.from_settings(settings)
+    stored = store.put_bytes(SYSTEM, b"graph")
+    path = store.fetch(SYSTEM, stored.sha256)
+    path.write_bytes(b"grape")
+    with pytest.raises(StorageUnavailable, match="do not match"):
+        store.fetch(SYSTEM, stored.sha256)
+
+
+def test_a_remote_object_is_downloaded_once_and_then_read_without_the_network(remote):
+    store, settings = remote
+    stored = store.put_bytes(SYSTEM, b"graph")
+    path = store.fetch(SYSTEM, stored.sha256)
+    assert path.is_relative_to(settings.data_dir / "cache")
+    cut_off = ObjectStore.from_settings(
+        settings.model_copy(update={"objects_endpoint": "http://127.0.0.1:1"})
+    )
+    assert cut_off.fetch(SYSTEM, stored.sha256) == path
+    assert path.read_bytes() == b"graph"
+
+
+def test_a_damaged_cache_is_filled_again(remote):
+    store, settings = remote
+    stored = store.put_bytes(SYSTEM, b"graph")
+    store.fetch(SYSTEM, stored.sha256).write_bytes(b"rotten")
+    for reader in (store, ObjectStore.from_settings(settings)):
+        assert reader.fetch(SYSTEM, stored.sha256).read_bytes() == b"graph"
+
+
+def test_deleting_empties_the_cache_too(remote):
+    store, _ = remote
+    stored = store.put_bytes(SYSTEM, b"graph")
+    path = store.fetch(SYSTEM, stored.sha256)
+    store.delete(SYSTEM, stored.sha256)
+    assert not path.exists()
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(settings):
+    folder = settings.data_dir / "objects" / "tmp"
+    folder.mkdir(parents=True)
+    (folder / "old").write_bytes(b"half")
+    (folder / "being-written").write_bytes(b"half")
+    yesterday = time.time() - 25 * 3600
+    os.utime(folder / "old", (yesterday, yesterday))
+    ObjectStore.from_settings(settings)
+    assert [path.name for path in folder.iterdir()] == ["being-written"]
+
+
+def test_a_folder_elsewhere_is_named_by_url(tmp_path):
+    settings = Settings(
+        data_dir=tmp_path / "data", objects_url=(tmp_path / "my objects").as_uri(), _env_file=None
+    )
+    store = ObjectStore.from_settings(settings)
+    stored = store.put_bytes(SYSTEM, b"graph")
+    assert store.fetch(SYSTEM, stored.sha256).is_relative_to(tmp_path / "my objects")
