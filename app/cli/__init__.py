@@ -2,7 +2,8 @@
 
 To add one, write `app/cli/NAME.py` with `cli = typer.Typer(…)` in it and add NAME to `VERBS`. Its commands
 take `context: typer.Context` and speak through `context.obj`, an `app.cli.output.Output`. They raise
-AppErrors (exit code 1) or `typer.BadParameter` (exit code 2); `run` turns these into one line and a hint.
+AppErrors or ClientErrors (exit code 1) or `typer.BadParameter` (exit code 2); `run` turns these into one line
+and a hint. What takes long to import, a command imports inside its function: `--help` imports every verb.
 """
 
 import sys
@@ -14,10 +15,21 @@ import typer
 from typer.core import TyperGroup
 
 from app.cli.output import Output
+from app.client.errors import ClientError
 from app.errors import AppError
 
-VERBS = ("serve", "worker", "migrate")
-"""Modules under `app.cli`, in the order of `athanor --help`."""
+VERBS = {
+    "serve": "serve",
+    "pull": "pull",
+    "import": "import_",
+    "models": "models",
+    "classify": "classify",
+    "verify": "verify",
+    "doctor": "doctor",
+    "worker": "worker",
+    "migrate": "migrate",
+}
+"""Verb -> module under `app.cli`, in the order of `athanor --help`."""
 
 
 class Verbs(TyperGroup):
@@ -31,7 +43,7 @@ class Verbs(TyperGroup):
         """Import one verb; None when there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        command = typer.main.get_command(import_module(f"app.cli.{cmd_name}").cli)
+        command = typer.main.get_command(import_module(f"app.cli.{VERBS[cmd_name]}").cli)
         command.name = cmd_name
         return command
 
@@ -60,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         code = typer.main.get_command(cli).main(
             args=["--json", *rest] if as_json else rest, prog_name="athanor", standalone_mode=False
         )
-    except AppError as error:
+    except (AppError, ClientError) as error:
         output.error(error.code, error.message, error.hint)
         return 1
     except typer.TyperException as error:
