@@ -15,7 +15,7 @@ KINDS = {
     name: f"tests.workers.misbehaving_kinds:{name}"
     for name in (
         "nap", "refuse", "fault", "kill_self", "segfault", "leave", "kill_self_once", "chatter", "deaf",
-        "leave_process", "context_facts",
+        "leave_process", "context_facts", "publish",
     )
 }  # fmt: skip
 
@@ -94,4 +94,24 @@ def context_facts(context: JobContext) -> Outcome:
             "api_key": context.settings.api_key,
             "work_dir": str(context.work_dir),
         }
+    )
+
+
+def publish(context: JobContext) -> Outcome:
+    """A real version, as an import makes it: stand-in bytes, true hashes."""
+    from models.manifest import MODEL_FILE
+    from tests.registry_world import build_certificate, build_manifest
+    from workers.context import Publication
+
+    manifest = build_manifest()
+    (context.work_dir / MODEL_FILE).write_bytes(b"onnx")
+    certified = b"onnx" if context.spec.get("honest", True) else b"another file"
+    return Outcome(
+        result={"parameters": 1},
+        publish=Publication(
+            name=context.spec["name"],
+            manifest=manifest,
+            certificate=build_certificate(manifest, certified),
+            artifacts={MODEL_FILE: context.work_dir / MODEL_FILE},
+        ),
     )

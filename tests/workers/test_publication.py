@@ -1,0 +1,54 @@
+"""A job's version and its success are one transaction under the fencing token."""
+
+import threading
+
+import pytest
+
+from app.access.principal import SYSTEM
+from app.errors import UnknownModel
+from app.jobs.states import JobStatus
+from models.manifest import MODEL_FILE
+
+
+def test_a_jobs_version_is_published_and_named_in_its_result(bench):
+    job = bench.run("publish", name="tabby")
+    assert job.status is JobStatus.SUCCEEDED, job.error
+    assert job.result == {"parameters": 1, "model": "tabby:1"}
+    version = bench.registry.get_version(SYSTEM, "tabby", 1)
+    assert version.manifest.labels == ("cat", "dog")
+    [artifact] = [artifact for artifact in version.artifacts if artifact.name == MODEL_FILE]
+    assert bench.objects.read(SYSTEM, artifact.sha256) == b"onnx"
+
+
+def test_a_second_job_makes_the_next_version(bench):
+    bench.run("publish", name="tabby")
+    assert bench.run("publish", name="tabby").result["model"] == "tabby:2"
+
+
+def test_a_refused_publication_is_the_jobs_error_and_leaves_no_model(bench):
+    job = bench.run("publish", name="tabby", honest=False)
+    assert (job.status, job.error["code"]) == (JobStatus.FAILED, "not_servable")
+    with pytest.raises(UnknownModel):
+        bench.registry.get_model(SYSTEM, "tabby")
+
+
+def test_a_run_whose_lease_was_lost_while_it_published_publishes_nothing(bench, monkeypatch):
+    stage, staging, go_on = bench.registry.stage, threading.Event(), threading.Event()
+
+    def slow_stage(*arguments):
+        staging.set()
+        assert go_on.wait(10)
+        return stage(*arguments)
+
+    monkeypatch.setattr(bench.registry, "stage", slow_stage)
+    job_id, thread = bench.start("publish", name="tabby")
+    assert staging.wait(20)
+    with bench.database.begin() as session:  # another worker has taken the job over meanwhile
+        from app.db.tables import JobRow
+
+        session.get(JobRow, job_id).lease_token += 1
+    go_on.set()
+    thread.join(10)
+    assert bench.get(job_id).status is JobStatus.RUNNING
+    with pytest.raises(UnknownModel):
+        bench.registry.get_model(SYSTEM, "tabby")
