@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     """How often a worker says that its job lives, seconds."""
 
+    url: str = ""
+    """Where the command line finds the service. Empty: where `athanor serve` runs on this data dir."""
+
     @property
     def sqlalchemy_url(self) -> str:
         """The database that is really used."""

@@ -1,26 +1,31 @@
 """`athanor classify`: name what pictures show."""
 
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.console import FAILED, USAGE, Json, Url, fail, print_json, service
+from app.cli.output import Output
+from app.cli.service import Url, service
 
 if TYPE_CHECKING:
-    from app.client import Client
+    from app.client.client import Client
+
+cli = typer.Typer(add_completion=False)
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Which files of a folder are pictures; a file that is named itself may be called anything."""
 _AHEAD = 32
-"""How many pictures are read ahead of the one whose answer is next."""
+"""How many pictures are asked for ahead of the one whose answer is shown next."""
 _PATIENCE_S = 120.0
 """How long a busy service is asked again."""
+_WIDEST_PATH = 60
 _OF_ONE_PICTURE = frozenset(
     {
         "image_undecodable",
@@ -33,39 +38,45 @@ _OF_ONE_PICTURE = frozenset(
         "overloaded",
     }
 )
-"""Errors that say something about one picture; after any other the rest would meet it too."""
+"""Errors that may be about one picture alone; after any other the rest would meet it too."""
 
-Answer = tuple[Path, Json]
-"""A picture and the service's answer for it, or `{"error": {"code", "message", "hint"}}`."""
+Json = dict[str, Any]
+"""The service's answer for a picture, or `{"error": {"code", "message", "hint"}}`."""
 
 
+@cli.command()
 def classify(
+    context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Pictures, or folders of pictures.")],
     *,
     model: Annotated[
-        str | None, typer.Option(help="NAME, NAME@ALIAS or NAME:VERSION; else the default.")
+        str | None, typer.Option(help="NAME, NAME@ALIAS or NAME:VERSION; the default classifier without it.")
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, max=1000, help="How many labels a picture.")] = 5,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders too.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: one row a label.")] = False,
     url: Url = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines: one a picture.")] = False,
 ) -> None:
-    """Name what each picture shows, in the order given. Exit code 1 if a picture had no answer."""
-    if as_csv and as_json:
-        fail("--csv and --json are two ways to say the same.", "Choose one.", code=USAGE)
+    """Name what each picture shows, in the order given. With --json one JSON line a picture.
+
+    Exit code 1 if a picture had no answer; the others have theirs.
+    """
+    output: Output = context.obj
+    if as_csv and output.as_json:
+        raise typer.BadParameter("Choose one of --csv and --json.")
     pictures = _pictures(paths, recursive=recursive)
-    show = _printer("csv" if as_csv else "json" if as_json else "text", pictures)
+    show = _csv_rows() if as_csv else _lines(output, pictures)
     failures = 0
     with service(url) as client:
         for path, answer in _answers(client, pictures, model=model, top_k=top_k):
-            show(path, answer)
+            name = _printable(path)
+            show(name, answer)
             if "error" in answer:
                 failures += 1
-                sys.stderr.write(f"athanor: {path}: {answer['error']['message']}\n")
+                sys.stderr.write(f"athanor: {name}: {answer['error']['message']}\n")
     if failures:
         sys.stderr.write(f"athanor: {failures} of {len(pictures)} had no answer.\n")
-        raise typer.Exit(FAILED)
+        raise typer.Exit(1)
 
 
 def _pictures(paths: list[Path], *, recursive: bool) -> list[Path]:
@@ -80,14 +91,17 @@ def _pictures(paths: list[Path], *, recursive: bool) -> list[Path]:
             if entry.suffix.lower() in SUFFIXES and entry.is_file()
         )
         if not inside:
-            fail(f"There is no picture in {path}.", None if recursive else "--recursive looks deeper.")
+            deeper = "" if recursive else " itself; --recursive looks deeper"
+            raise typer.BadParameter(f"There is no picture in {path}{deeper}.")
         found += inside
     return found
 
 
-def _answers(client: "Client", pictures: list[Path], *, model: str | None, top_k: int) -> Iterator[Answer]:
+def _answers(
+    client: "Client", pictures: list[Path], *, model: str | None, top_k: int
+) -> Iterator[tuple[Path, Json]]:
     """Ask over several connections at once; answers come in the order of the pictures."""
-    from app.client import CONNECTIONS  # noqa: PLC0415 - `--help` should not wait for it
+    from app.client.client import CONNECTIONS  # noqa: PLC0415 - 0.2 s that `--help` does not pay
 
     waiting: deque[tuple[Path, Future[Json]]] = deque()
     rest = iter(pictures)
@@ -101,11 +115,11 @@ def _answers(client: "Client", pictures: list[Path], *, model: str | None, top_k
             path, future = waiting.popleft()
             yield path, future.result()
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
 
 
 def _ask(client: "Client", path: Path, *, model: str | None, top_k: int) -> Json:
-    from app.client import RequestFailed  # noqa: PLC0415 - as above
+    from app.client.errors import RequestFailed  # noqa: PLC0415 - as above
 
     try:
         image = path.read_bytes()
@@ -128,28 +142,29 @@ def _failure(code: str, message: str, hint: str | None = None) -> Json:
     return {"error": {"code": code, "message": message, "hint": hint}}
 
 
-def _printer(form: Literal["text", "csv", "json"], pictures: list[Path]) -> Callable[[Path, Json], None]:
-    if form == "json":
-        return lambda path, answer: print_json({"path": str(path), **answer}, indent=False)
-    if form == "csv":
-        return _csv_printer()
-    width = min(max((len(str(path)) for path in pictures), default=0), 60)
+def _printable(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")  # file names may be any bytes
 
-    def show(path: Path, answer: Json) -> None:
-        if "error" not in answer:
-            labels = " · ".join(f"{each['label']} {each['score']:.2f}" for each in answer["predictions"])
-            sys.stdout.write(f"{path!s:<{width}}  {labels}\n")
+
+def _lines(output: Output, pictures: list[Path]) -> Callable[[str, Json], None]:
+    width = min(max((len(str(path)) for path in pictures), default=0), _WIDEST_PATH)
+
+    def show(path: str, answer: Json) -> None:
+        if "error" in answer and not output.as_json:
+            return
+        labels = " · ".join(f"{each['label']} {each['score']:.2f}" for each in answer.get("predictions", ()))
+        output.result({"path": path, **answer}, f"{path:<{width}}  {labels}")
 
     return show
 
 
-def _csv_printer() -> Callable[[Path, Json], None]:
+def _csv_rows() -> Callable[[str, Json], None]:
     import csv  # noqa: PLC0415 - as above
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "model", "rank", "label", "score", "error"])
 
-    def show(path: Path, answer: Json) -> None:
+    def show(path: str, answer: Json) -> None:
         if "error" in answer:
             writer.writerow([path, "", "", "", "", answer["error"]["code"]])
             return

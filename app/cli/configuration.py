@@ -1,9 +1,11 @@
 """Settings for commands: what is wrong with them is the caller's to mend, so it is said plainly."""
 
-import typer
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
-from app.settings import Settings
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 class Misconfigured(typer.TyperException):
@@ -12,8 +14,12 @@ class Misconfigured(typer.TyperException):
     exit_code = 2
 
 
-def load_settings() -> Settings:
+def load_settings() -> "Settings":
     """Read them. Raises Misconfigured, naming the variable."""
+    from pydantic import ValidationError  # noqa: PLC0415 - 0.3 s that `--help` does not pay
+
+    from app.settings import Settings  # noqa: PLC0415 - as above
+
     try:
         return Settings()
     except ValidationError as error:

@@ -3,10 +3,8 @@
 import sys
 from typing import Any
 
-import typer
-
-from app.cli.console import INTERRUPTED, console
-from app.client import Client
+from app.cli.tables import console
+from app.client.client import Client
 
 Json = dict[str, Any]
 
@@ -17,12 +15,10 @@ def follow(client: Client, job: Json) -> Json:
     Ctrl-C stops watching, not the job.
     """
     try:
-        if sys.stderr.isatty():
-            return _with_bar(client, job)
-        return _with_lines(client, job)
+        return _with_bar(client, job) if sys.stderr.isatty() else _with_lines(client, job)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped watching; {job['id']} goes on. GET /v1/jobs/{job['id']} shows it.\n")
-        raise typer.Exit(INTERRUPTED) from None
+        sys.stderr.write(f"\nStopped watching; {job['id']} goes on: GET /v1/jobs/{job['id']}.\n")
+        raise
 
 
 def _with_bar(client: Client, job: Json) -> Json:
@@ -34,12 +30,8 @@ def _with_bar(client: Client, job: Json) -> Json:
         TimeElapsedColumn,
     )
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-    )
+    title = TextColumn("{task.description}", markup=False)
+    columns = (title, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         bar = progress.add_task(_title(job), total=1.0)
         return client.wait(
@@ -53,9 +45,10 @@ def _with_lines(client: Client, job: Json) -> Json:
 
     def say(now: Json) -> None:
         title = _title(now)
-        if not said or said[-1] != title:
+        if title not in said[-1:]:
             said.append(title)
             sys.stderr.write(f"{title} ({now['progress']:.0%})\n")
+            sys.stderr.flush()
 
     return client.wait(job["id"], say)
 

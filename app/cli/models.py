@@ -1,104 +1,112 @@
 """`athanor models`: what there is, and which version answers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import USAGE, AsJson, Json, Url, console, day, fail, print_json, service, table
+from app.cli.output import Output
+from app.cli.service import Url, service
+from app.cli.tables import moment, table
 
-models = typer.Typer(help="List, inspect, promote, roll back and delete models.", invoke_without_command=True)
+cli = typer.Typer(
+    add_completion=False,
+    help="List, inspect, promote, roll back and delete models.",
+    invoke_without_command=True,
+)
 
 _Name = Annotated[str, typer.Argument(help="The model.")]
 _Alias = Annotated[str, typer.Option("--alias", help="Which alias to move.")]
 
 
-@models.callback()
-def _default(context: typer.Context, *, url: Url = None, as_json: AsJson = False) -> None:
+@cli.callback()
+def _list_by_default(context: typer.Context, *, url: Url = None) -> None:
     if context.invoked_subcommand is None:
-        list_models(url=url, as_json=as_json)
+        list_models(context, url=url)
 
 
-@models.command("list")
-def list_models(*, url: Url = None, as_json: AsJson = False) -> None:
+@cli.command("list")
+def list_models(context: typer.Context, *, url: Url = None) -> None:
     """List all models."""
     with service(url) as client:
         answer = client.models()
-    if as_json:
-        print_json(answer)
-        return
-    rows = table("model", "task", "aliases", "versions", "level", "loaded", right=("versions",))
-    for model in answer["data"]:
-        rows.add_row(
+    rows = [
+        (
             model["id"],
             model["task"],
-            _aliases(model),
+            " ".join(f"{alias}={number}" for alias, number in sorted(model["aliases"].items())),
             str(len(model["versions"])),
             model["level"] or "",
             "yes" if model["ready"] else "on demand",
         )
-    console().print(rows if answer["data"] else "There are no models yet. `athanor pull` brings one.")
+        for model in answer["data"]
+    ]
+    header = ("model", "task", "aliases", "versions", "level", "loaded")
+    text = (
+        table(header, rows, right=["versions"])
+        if rows
+        else "There is no model yet; `athanor pull` brings one."
+    )
+    _say(context, answer, text)
 
 
-@models.command("show")
-def show(name: _Name, *, url: Url = None, as_json: AsJson = False) -> None:
+@cli.command("show")
+def show(context: typer.Context, name: _Name, *, url: Url = None) -> None:
     """Show one model and its versions."""
     with service(url) as client:
         model, versions = client.model(name), client.versions(name)["data"]
-    if as_json:
-        print_json({**model, "versions": versions})
-        return
-    out = console()
-    out.print(f"{model['id']}: {model['task']}, since {day(model['created'])}")
-    rows = table("version", "created (UTC)", "level", "aliases", "job", right=("version",))
-    for version in versions:
-        aliases = " ".join(sorted(version["aliases"]))
-        rows.add_row(
+    rows = [
+        (
             str(version["version"]),
-            day(version["created"]),
+            moment(version["created"]),
             version["level"],
-            aliases,
+            " ".join(sorted(version["aliases"])),
             version["job_id"] or "",
         )
-    out.print(rows)
+        for version in versions
+    ]
+    header = ("version", "created (UTC)", "level", "aliases", "job")
+    title = f"{model['id']}: {model['task']}, since {moment(model['created'])} UTC"
+    text = f"{title}\n{table(header, rows, right=['version'])}"
+    _say(context, {**model, "versions": versions}, text)
 
 
-@models.command("promote")
+@cli.command("promote")
 def promote(
+    context: typer.Context,
     name: _Name,
     version: Annotated[int, typer.Argument(min=1, help="The version to point at.")],
     *,
     alias: _Alias = "default",
     url: Url = None,
-    as_json: AsJson = False,
 ) -> None:
     """Point an alias at a version, once that version has been loaded and answers."""
     with service(url) as client:
-        _moved(client.promote(name, alias, version), as_json=as_json)
+        _say_moved(context, client.promote(name, alias, version))
 
 
-@models.command("rollback")
-def rollback(name: _Name, *, alias: _Alias = "default", url: Url = None, as_json: AsJson = False) -> None:
+@cli.command("rollback")
+def rollback(context: typer.Context, name: _Name, *, alias: _Alias = "default", url: Url = None) -> None:
     """Point an alias back at where it was before."""
     with service(url) as client:
-        _moved(client.rollback(name, alias), as_json=as_json)
+        _say_moved(context, client.rollback(name, alias))
 
 
-@models.command("delete")
+@cli.command("delete")
 def delete(
+    context: typer.Context,
     reference: Annotated[
         str, typer.Argument(help="NAME (with all versions), NAME:VERSION, or NAME@ALIAS (the alias alone).")
     ],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     url: Url = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete a model, one of its versions, or an alias."""
     name, colon, number = reference.partition(":")
     name, at, alias = (name, "", "") if colon else reference.partition("@")
     if colon and not number.isdecimal():
-        fail(f"{reference!r} names no version.", "Versions are numbers: NAME:3", code=USAGE)
-    if not yes and not as_json:
+        raise typer.BadParameter(f"{reference!r} names no version: NAME:3")
+    if not yes:
         typer.confirm(f"Delete {reference}?", abort=True, err=True)
     with service(url) as client:
         if colon:
@@ -107,20 +115,15 @@ def delete(
             answer = client.delete_alias(name, alias)
         else:
             answer = client.delete_model(name)
-    if as_json:
-        print_json(answer)
-    else:
-        print(f"{answer['id']} is deleted.")  # noqa: T201 - the answer
+    _say(context, answer, f"{answer['id']} is deleted.")
 
 
-def _moved(answer: Json, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-        return
+def _say(context: typer.Context, facts: dict[str, Any], text: str) -> None:
+    output: Output = context.obj
+    output.result(facts, text)
+
+
+def _say_moved(context: typer.Context, answer: dict[str, Any]) -> None:
     before = answer["previous_version"]
-    was = f" (it was {before})" if before is not None else ""
-    print(f"{answer['model']}@{answer['alias']} is version {answer['version']}{was}.")  # noqa: T201 - the answer
-
-
-def _aliases(model: Json) -> str:
-    return " ".join(f"{alias}={number}" for alias, number in sorted(model["aliases"].items()))
+    was = "" if before is None else f"; before it was {before}"
+    _say(context, answer, f"{answer['model']}@{answer['alias']} is version {answer['version']}{was}.")

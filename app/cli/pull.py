@@ -4,10 +4,15 @@ from typing import Annotated
 
 import typer
 
-from app.cli.console import USAGE, AsJson, Url, fail, print_json, service
+from app.cli.output import Output
+from app.cli.service import Url, service
+
+cli = typer.Typer(add_completion=False)
 
 
+@cli.command()
 def pull(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -16,28 +21,21 @@ def pull(
     ],
     *,
     name: Annotated[
-        str | None, typer.Option(help="What to call the model; a starter has its own name.")
+        str | None, typer.Option(help="What to call the model; a starter's own name without it.")
     ] = None,
     sha256: Annotated[str | None, typer.Option(help="Hash that the file must have.")] = None,
     url: Url = None,
-    as_json: AsJson = False,
 ) -> None:
     """Import a published model, and show how it goes."""
     is_starter = ":" not in source
     if not is_starter and name is None:
-        fail(
-            "A source other than a starter needs --name.",
-            f"athanor pull {source} --name my-model",
-            code=USAGE,
-        )
+        raise typer.BadParameter(f"{source} needs a name: --name my-model")
     spec = {"source": f"starter:{source}" if is_starter else source, "name": name or source}
     if sha256 is not None:
         spec["sha256"] = sha256
     with service(url) as client:
-        from app.cli.follow import follow  # noqa: PLC0415 - `--help` should not wait for it
+        from app.cli.follow import follow  # noqa: PLC0415 - 0.3 s that `--help` does not pay
 
         ended = follow(client, client.create_job("import", spec))
-        if as_json:
-            print_json(ended)
-        else:
-            print(f"{ended['result']['model']} is ready.")  # noqa: T201 - the answer
+    output: Output = context.obj
+    output.result(ended, f"{ended['result']['model']} is ready.")

@@ -4,6 +4,7 @@ A session with one intra-op thread runs on the thread that calls it, so several 
 session: weights are held once however many lanes there are.
 """
 
+import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from app.errors import InferenceFailed, NotServable
 
 _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
+# A graph of one 1 x 1 convolution, float32 `x` [1, 1, 2, 2] to `y` = 2 x, operator set 13.
+_CONVOLUTION = (
+    "CAgSADpjCg8KAXgKAXcSAXkiBENvbnYSAWcqEwgBCAEIAQgBEAFCAXdKBAAAAEBaGwoBeBIWChQIARIQCgIIAQoCCAEKAggCCgIIAmIb"
+    "CgF5EhYKFAgBEhAKAggBCgIIAQoCCAIKAggCQgQKABAN"
+)
 
 
 class RunStopped(Exception):
@@ -39,6 +45,26 @@ def available_providers() -> Sequence[str]:
     """Execution providers of this build that Athanor would use, best first."""
     present = set(ort.get_available_providers())
     return [name for name in _PREFERRED if name in present]
+
+
+def provider_failure(name: str) -> str | None:
+    """Why a provider of this build cannot be used here, found by running a convolution on it alone.
+
+    Being listed proves nothing: without its driver or libraries the runtime quietly takes the CPU instead.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if name != "CPUExecutionProvider":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    image = np.ones((1, 1, 2, 2), np.float32)
+    try:
+        session = ort.InferenceSession(base64.b64decode(_CONVOLUTION), options, providers=[name])
+        result = session.run(None, {"x": image})[0]
+    except Exception as error:  # noqa: BLE001 - each provider has errors of its own; any means it does not work
+        return str(error).partition("\n")[0][:300] or type(error).__name__
+    if session.get_providers()[0] != name:
+        return "its driver or libraries are missing; the runtime fell back to the CPU"
+    return None if np.array_equal(result, 2 * image) else "it computes wrong numbers"
 
 
 def runtime_name() -> str:

@@ -1,0 +1,194 @@
+"""The client: one method per act, JSON objects in and out exactly as the API documents them."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from app.client.errors import JobFailed, RequestFailed, Unreachable
+
+Json = dict[str, Any]
+
+CONNECTIONS = 8
+"""Most connections one client keeps open."""
+_POLL_S = 0.25
+_CONNECT_TIMEOUT_S = 5.0
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Client:
+    """May be used from several threads. Every method raises Unreachable or RequestFailed."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
+                limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+                # A proxy from the environment cannot reach this machine's own loopback.
+                trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Unreachable(url, str(error)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def health(self, what: Literal["live", "ready"]) -> Json:
+        """Whether the process answers (`live`), or its default classifier too (`ready`)."""
+        return self._call("GET", f"/health/{what}")
+
+    # -- predictions ---------------------------------------------------------------------------------
+
+    def classify(self, image: bytes, *, model: str | None = None, top_k: int | None = None) -> Json:
+        """`{"model", "predictions": [{"label", "score"}]}` for the bytes of one picture."""
+        query = {"model": model, "top_k": top_k}
+        return self._call(
+            "POST",
+            "/v1/classification",
+            params={name: value for name, value in query.items() if value is not None},
+            content=image,
+            headers={"content-type": "application/octet-stream"},
+        )
+
+    # -- files ---------------------------------------------------------------------------------------
+
+    def upload(self, path: Path) -> Json:
+        """Store a file; streamed, whatever its size. Raises OSError when it cannot be read."""
+        with path.open("rb") as file:
+            return self._call("POST", "/v1/files", files={"file": (path.name, file)})
+
+    # -- models --------------------------------------------------------------------------------------
+
+    def models(self) -> Json:
+        """All models, in OpenAI's list shape."""
+        return self._call("GET", "/v1/models")
+
+    def model(self, name: str) -> Json:
+        """One model."""
+        return self._call("GET", f"/v1/models/{_segment(name)}")
+
+    def versions(self, name: str) -> Json:
+        """A model's versions."""
+        return self._call("GET", f"/v1/models/{_segment(name)}/versions")
+
+    def add_model(self, body: Json) -> Json:
+        """Bring an ONNX file that was uploaded; the answer is the import job."""
+        return self._call("POST", "/v1/models", json=body)
+
+    def promote(self, name: str, alias: str, version: int) -> Json:
+        """Point an alias at a version."""
+        return self._call("PUT", _alias_path(name, alias), json={"version": version})
+
+    def rollback(self, name: str, alias: str) -> Json:
+        """Point an alias back at where it was."""
+        return self._call("POST", f"{_alias_path(name, alias)}/rollback")
+
+    def delete_model(self, name: str) -> Json:
+        """Delete a model with all its versions."""
+        return self._call("DELETE", f"/v1/models/{_segment(name)}")
+
+    def delete_version(self, name: str, version: int) -> Json:
+        """Delete one version."""
+        return self._call("DELETE", f"/v1/models/{_segment(name)}/versions/{version}")
+
+    def delete_alias(self, name: str, alias: str) -> Json:
+        """Delete an alias."""
+        return self._call("DELETE", _alias_path(name, alias))
+
+    # -- jobs ----------------------------------------------------------------------------------------
+
+    def create_job(self, kind: str, spec: Json) -> Json:
+        """Queue a job."""
+        return self._call("POST", "/v1/jobs", json={"kind": kind, "spec": spec})
+
+    def job(self, job_id: str) -> Json:
+        """A job as it is now."""
+        return self._call("GET", f"/v1/jobs/{_segment(job_id)}")
+
+    def wait(self, job_id: str, watch: Callable[[Json], None] = lambda _: None) -> Json:
+        """Look at a job until it ends, telling `watch` each time. Raises JobFailed unless it succeeds."""
+        while True:
+            job = self.job(job_id)
+            watch(job)
+            if job["status"] == "succeeded":
+                return job
+            if job["status"] in ("failed", "cancelled"):
+                raise JobFailed(job)
+            time.sleep(_POLL_S)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise Unreachable(self.url, _reason(error)) from error
+        body = _json(response)
+        if response.is_error or body is None:
+            error_object = body.get("error") if body else None
+            raise RequestFailed(
+                response.status_code,
+                error_object if isinstance(error_object, dict) else _not_ours(self.url, response),
+                retry_after_s=_retry_after_s(response.headers),
+            )
+        return body
+
+
+def _json(response: httpx.Response) -> Json | None:
+    if response.is_success and not response.content:
+        return {}
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _not_ours(url: str, response: httpx.Response) -> Json:
+    """An error object for an answer that no Athanor gives: another server has the port."""
+    return {
+        "code": "not_athanor",
+        "message": f"What answers at {url} is not Athanor (status {response.status_code}).",
+        "hint": "Name the right address with --url or ATHANOR_URL.",
+    }
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    try:
+        if "retry-after-ms" in headers:
+            return float(headers["retry-after-ms"]) / 1000
+        return float(headers["retry-after"]) if "retry-after" in headers else None
+    except ValueError:
+        return None
+
+
+def _reason(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "connection refused" if "refused" in str(error) else str(error)
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _alias_path(name: str, alias: str) -> str:
+    return f"/v1/models/{_segment(name)}/aliases/{_segment(alias)}"
