@@ -13,6 +13,7 @@ import uvicorn
 from app.errors import AppError
 from app.main import create_app
 from app.observability.logs import configure_logs
+from app.runtime.heap import tame_heap
 from app.settings import Settings
 from app.supervisor.bind import BACKLOG, bind, check_bind
 from app.supervisor.handover import take
@@ -44,6 +45,7 @@ def main() -> int:
 
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Answer HTTP on a bound socket; a first SIGTERM or SIGINT lets requests in flight finish."""
+    tame_heap()
     configure_logs(settings)
     config = uvicorn.Config(
         create_app(settings),

@@ -210,7 +210,7 @@ _PARAMETERS = [
         "name": "X-Request-Deadline",
         "in": "header",
         "description": "Seconds from receipt after which the answer is of no use.",
-        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+        "schema": {"type": "number", "minimum": 0.001, "maximum": 3600},
     },
 ]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -17,6 +17,7 @@ from app.runtime.pool import Pool
 
 _WATCH_AFTER_S = 0.1
 """Requests younger than this are not watched for a hang-up: most are answered before the watch would pay."""
+_MIN_DEADLINE_S = 0.001
 _MAX_DEADLINE_S = 3600.0
 _LOOKUPS = 3
 
@@ -110,9 +111,9 @@ class Inference:
             seconds = float(given)
         except ValueError:
             seconds = -1.0
-        if not 0 < seconds <= _MAX_DEADLINE_S:
+        if not _MIN_DEADLINE_S <= seconds <= _MAX_DEADLINE_S:
             raise InvalidRequest(
-                f"X-Request-Deadline must be seconds between 0 and {_MAX_DEADLINE_S:.0f}.",
+                f"X-Request-Deadline must be seconds from {_MIN_DEADLINE_S} to {_MAX_DEADLINE_S:.0f}.",
                 param="X-Request-Deadline",
             )
         return exchange.started_s + seconds

@@ -71,6 +71,8 @@ class Engine:
         self._shape = facts.shape
         self._metrics = metrics
         self._side_pool = side_pool
+        self.large_decodes = 0
+        """How many pictures went through the side pool: each may leave holes in the heap."""
         self._in_flight = 0
         self._is_closing = False
         self._in_flight_lock = threading.Lock()
@@ -99,6 +101,7 @@ class Engine:
 
     def _prepare(self, member: Member, data: bytes) -> None:
         started_s = time.monotonic()
+        self.large_decodes += 1
         try:
             if not member.is_cancelled:
                 member.payload = self.codec.decode(data)

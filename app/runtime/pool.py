@@ -20,6 +20,7 @@ from app.registry.reference import DEFAULT_ALIAS, Reference, parse_reference
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
 from app.runtime.engine import Engine
+from app.runtime.heap import trim_heap
 from app.runtime.loader import Loader
 
 _POLL_S = 0.5
@@ -122,7 +123,13 @@ class Pool:
     def _poll(self) -> None:
         if self._preload is not None:
             self._preload()
+        trimmed_at = seen = 0
         while not self._stop.wait(_POLL_S):
+            now = sum(engine.large_decodes for engine in list(self._engines.values()))
+            if now != trimmed_at and now == seen:  # some came, and none since the last look
+                trim_heap()
+                trimmed_at = now
+            seen = now
             try:
                 if self._registry.revision() != self._snapshot.revision:
                     self.refresh()
