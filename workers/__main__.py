@@ -7,6 +7,7 @@ import sys
 
 from app.db import migrate
 from app.db.session import Database
+from app.errors import StorageUnavailable
 from app.jobs.service import JobService
 from app.jobs.starters import ask_for_starters
 from app.jobs.store import JobStore
@@ -36,11 +37,14 @@ def main() -> int:
     settings = Settings()
     configure_logs(settings)
     log = get_logger("workers")
-    if not migrate.is_current(settings.sqlalchemy_url):
+    try:
+        if migrate.is_current(settings.sqlalchemy_url):
+            run(settings)
+            return 0
         log.error("database_not_migrated", hint="Run `athanor migrate` first.")
-        return 1
-    run(settings)
-    return 0
+    except StorageUnavailable as error:
+        log.error("no_start", message=error.message, cause=repr(error.__cause__))
+    return 1
 
 
 def run(settings: Settings) -> None:

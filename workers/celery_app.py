@@ -12,6 +12,8 @@ from celery.apps.worker import Worker
 from celery.platforms import SecurityWarning
 from celery.worker import state
 
+from app.errors import StorageUnavailable
+from app.observability.logs import get_logger
 from app.queue import RUN_JOB, make_celery
 from app.settings import Settings
 from workers.job_task import JobRunner
@@ -56,8 +58,10 @@ def make_worker(settings: Settings, runner: JobRunner, *, name: str) -> JobWorke
 def _register(celery: Celery, runner: JobRunner) -> None:
     @celery.task(name=RUN_JOB, ignore_result=True)  # type: ignore[untyped-decorator]
     def run_job(job_id: str) -> None:
-        if not runner.is_stopping:
+        try:
             runner.answer(job_id)
+        except StorageUnavailable as error:  # the row still waits, and the reaper will ring again
+            get_logger("workers").warning("doorbell_unanswered", job_id=job_id, error=repr(error.__cause__))
 
 
 def _keep_our_logging(**_: object) -> None:

@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from sqlalchemy.exc import DBAPIError
-
+from app.errors import StorageUnavailable
 from app.jobs.job import ClaimedJob
 from app.jobs.store import JobStore, LeaseLost
 from app.observability.logs import bound, get_logger
@@ -60,8 +59,8 @@ class Heartbeat:
                     cancel = self._store.heartbeat(self._job.id, self._job.token, lease_s=self._lease_s)
                 except LeaseLost:
                     self.lease_lost = True
-                except DBAPIError as error:
-                    _log.warning("heartbeat_failed", error=repr(error))
+                except StorageUnavailable as error:
+                    _log.warning("heartbeat_failed", error=repr(error.__cause__))
                     self.lease_lost = time.monotonic() > expires_s
                     pause_s = min(RETRY_EVERY_S, self._every_s)
                 else:

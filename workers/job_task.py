@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from app.db.session import Database
 from app.errors import AppError, StorageUnavailable
 from app.jobs.job import ClaimedJob, FailureCode, JobError
@@ -238,8 +236,8 @@ class JobRunner:
         while True:
             try:
                 return write()
-            except (DBAPIError, StorageUnavailable) as error:
+            except StorageUnavailable as error:
                 if time.monotonic() > give_up_s:
                     raise LeaseLost from error
-                _log.warning("job_write_failed", error=repr(error))
+                _log.warning("job_write_failed", error=error.message, cause=repr(error.__cause__))
                 time.sleep(RETRY_EVERY_S)

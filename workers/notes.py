@@ -2,8 +2,7 @@
 
 import time
 
-from sqlalchemy.exc import DBAPIError
-
+from app.errors import StorageUnavailable
 from app.jobs.job import ClaimedJob, Json
 from app.jobs.store import JobStore
 from app.observability.logs import get_logger
@@ -52,5 +51,5 @@ class Notes:
         self._next_s = time.monotonic() + RECORD_EVERY_S
         try:
             self._store.record(self._job.id, self._job.token, **pending)
-        except DBAPIError as error:
-            _log.warning("progress_not_recorded", error=repr(error))
+        except StorageUnavailable as error:
+            _log.warning("progress_not_recorded", error=repr(error.__cause__))

@@ -7,7 +7,7 @@ the child ends itself.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.settings import Settings
 from models.manifest import Certificate, Manifest
@@ -39,19 +39,27 @@ class Order(_Line):
         return settings.model_dump(mode="json") | {"api_key": None}
 
 
+def _storable(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""PostgreSQL takes no NUL, and what kinds say may quote what users sent."""
+
+
 class Progress(_Line):
     """How far the run is."""
 
     type: Literal["progress"] = "progress"
     fraction: float
-    phase: str
+    phase: Text
 
 
 class Message(_Line):
     """A sentence for the job's history."""
 
     type: Literal["message"] = "message"
-    text: str
+    text: Text
 
 
 class Parcel(_Line):
@@ -76,8 +84,8 @@ class Failed(_Line):
 
     type: Literal["failed"] = "failed"
     code: str
-    message: str
-    hint: str | None = None
+    message: Text
+    hint: Text | None = None
 
 
 Line = Progress | Message | Done | Failed

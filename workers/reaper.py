@@ -6,8 +6,7 @@ Any number of them may run at once: each step is a conditional update, so one of
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError
-
+from app.errors import StorageUnavailable
 from app.jobs.service import Ring
 from app.jobs.store import JobStore
 from app.observability.logs import get_logger
@@ -57,7 +56,7 @@ class Reaper:
         while True:
             try:
                 self.look()
-            except DBAPIError as error:
-                _log.warning("reaper_failed", error=repr(error))
+            except StorageUnavailable as error:
+                _log.warning("reaper_failed", error=repr(error.__cause__))
             if self._over.wait(self._every_s):
                 return
