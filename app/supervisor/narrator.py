@@ -13,9 +13,11 @@ from app.supervisor.display import Display
 if TYPE_CHECKING:
     from app.jobs.job import Job
 
-ASK_EVERY_S = 0.2
+ASK_EVERY_S = 0.25
 ASK_SELDOM_S = 2.0
 """When nothing is under way that could change the answer."""
+QUIET_FOR_S = 10.0
+"""Nothing to import for so long: the worker, whose part it is to ask for starters, has none to ask for."""
 LOOK_AT_JOBS_AFTER_S = 2.0
 """A start that has nothing to import is ready sooner, and is not slowed by looking at jobs."""
 
@@ -54,7 +56,7 @@ class Narrator:
                 break
             if jobs is None and waited_s > LOOK_AT_JOBS_AFTER_S:
                 jobs = JobWatch(self._settings, since_s=time.time() - waited_s)
-            elif jobs is not None and status is not None and jobs.is_quiet:
+            elif jobs is not None and status is not None and jobs.quiet_s > QUIET_FOR_S:
                 self._say_not_ready(reason)
         if jobs is not None:
             jobs.close()
@@ -100,15 +102,20 @@ class JobWatch:
         self._database = Database(settings.sqlalchemy_url)
         self._jobs = JobService(self._database, lambda _: None)
         self._since_s = since_s
-        self.is_quiet = False
-        """Nothing is under way."""
+        self._busy_s = time.monotonic()
+
+    @property
+    def quiet_s(self) -> float:
+        """For how long nothing has been under way, seconds."""
+        return time.monotonic() - self._busy_s
 
     def look(self) -> "list[Job]":
         """Imports that are under way, or ended since the start."""
         from app.access.principal import SYSTEM  # noqa: PLC0415 - as above
 
         jobs = self._jobs.list(SYSTEM, kind="import", limit=20)
-        self.is_quiet = all(job.status.has_ended for job in jobs)
+        if not all(job.status.has_ended for job in jobs):
+            self._busy_s = time.monotonic()
         return [job for job in jobs if (job.finished_at or self._since_s) >= self._since_s]
 
     def close(self) -> None:
