@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,6 +118,7 @@ class Gateway:
         self._hot = hot
         self._metrics = metrics
         self._access_log = access_log
+        self._new_id = map(f"{secrets.token_hex(6)}-{{:x}}".format, count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass lifespan on."""
@@ -125,7 +127,7 @@ class Gateway:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id")
-        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._new_id)
         exchange = Exchange(scope, receive, headers, request_id)
         try:
             exchange.principal = self._door.admit(headers)

@@ -33,13 +33,15 @@ class AccessLog:
         self._flush()
 
     def write(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        """Note one answered request."""
+        """Note one answered request; health checks, which come every second, are not noted."""
+        if scope["path"].startswith("/health"):
+            return
         now = datetime.now(UTC)
         if self._as_json:
             line = orjson.dumps(
                 {
                     "timestamp": now,
-                    "level": "info" if status < 500 else "error",
+                    "level": "info" if status < 500 else "error" if status == 500 else "warning",
                     "event": "request",
                     "method": scope["method"],
                     "path": scope["path"],
