@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,26 +15,35 @@ from tests.colour_models import picture, publish_colours
 from tests.registry_world import publish
 
 
-@pytest.fixture
-def settings(tmp_path):
-    settings = Settings(data_dir=tmp_path / "data", default_classifier="", starters="", _env_file=None)
+@contextmanager
+def gateway(folder):
+    """A client of a gateway with two versions of one model, and the registry as a worker would use it."""
+    settings = Settings(data_dir=folder / "data", default_classifier="", starters="", _env_file=None)
     migrate.upgrade(settings.sqlalchemy_url)
-    return settings
-
-
-@pytest.fixture
-def registry(settings):
-    """The registry as a worker process would use it."""
     database = Database(settings.sqlalchemy_url)
-    yield Registry(database, ObjectStore.from_settings(settings))
+    registry = Registry(database, ObjectStore.from_settings(settings))
+    publish_colours(registry, folder / "one", name="colours")
+    publish_colours(registry, folder / "two", name="colours", labels=("rot", "gruen", "blau"))
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        yield client, registry
     database.close()
 
 
 @pytest.fixture
-def client(settings, registry, tmp_path):
-    publish_colours(registry, tmp_path / "one", name="colours")
-    publish_colours(registry, tmp_path / "two", name="colours", labels=("rot", "gruen", "blau"))
-    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+def client_and_registry(tmp_path):
+    with gateway(tmp_path) as both:
+        yield both
+
+
+@pytest.fixture
+def client(client_and_registry):
+    return client_and_registry[0]
+
+
+@pytest.fixture(scope="module")
+def shared_client(tmp_path_factory):
+    """For tests that change nothing: requests that are refused."""
+    with gateway(tmp_path_factory.mktemp("shared")) as (client, _):
         yield client
 
 
@@ -107,7 +118,8 @@ def test_promote_and_rollback_change_what_answers_at_once(client):
     assert classify(client, "colours") == ("colours:1", "red")
 
 
-def test_an_alias_does_not_move_to_a_version_that_does_not_load(client, registry, tmp_path):
+def test_an_alias_does_not_move_to_a_version_that_does_not_load(client_and_registry, tmp_path):
+    client, registry = client_and_registry
     manifest = client.get("/v1/models/colours/versions/1").json()
     assert classify(client, "colours") == ("colours:1", "red")
     broken = publish(
@@ -156,8 +168,8 @@ def test_what_is_deleted_is_gone_and_what_is_needed_stays(client):
         ("DELETE", "/v1/models/color", (404, "unknown_model")),
     ],
 )
-def test_what_does_not_exist_or_cannot_be_says_so(client, method, path, expected):
-    assert code(client.request(method, path)) == expected
+def test_what_does_not_exist_or_cannot_be_says_so(shared_client, method, path, expected):
+    assert code(shared_client.request(method, path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -170,8 +182,8 @@ def test_what_does_not_exist_or_cannot_be_says_so(client, method, path, expected
         ("default", {}, (422, "invalid_payload")),
     ],
 )
-def test_an_alias_is_pointed_only_at_what_there_is(client, alias, body, expected):
-    assert code(client.put(f"/v1/models/colours/aliases/{alias}", json=body)) == expected
+def test_an_alias_is_pointed_only_at_what_there_is(shared_client, alias, body, expected):
+    assert code(shared_client.put(f"/v1/models/colours/aliases/{alias}", json=body)) == expected
 
 
 @pytest.fixture
@@ -240,9 +252,10 @@ def test_an_import_is_asked_for_once_per_idempotency_key(client, file_id):
         ({"path": "/etc/passwd"}, (422, "invalid_payload"), "path"),
     ],
 )
-def test_an_import_that_cannot_work_is_refused_at_the_door(client, file_id, change, expected, param):
+def test_an_import_that_cannot_work_is_refused_at_the_door(shared_client, change, expected, param):
+    file_id = shared_client.post("/v1/files", files={"file": b"graph"}).json()["id"]
     body = {"name": "mine", "file": file_id, "labels": ["cat"], "size": 8, **change}
-    answer = client.post("/v1/models", json=body)
+    answer = shared_client.post("/v1/models", json=body)
     assert code(answer) == expected
     assert answer.json()["error"]["param"] == param
-    assert client.get("/v1/jobs").json()["data"] == []
+    assert shared_client.get("/v1/jobs").json()["data"] == []
