@@ -1,0 +1,1 @@
+"""Networks from the libraries that have them. Imports torch: never imported by the gateway."""

@@ -1,0 +1,36 @@
+"""The network itself, in PyTorch, on the pixels that the served graph gets: what a graph is held against."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.export.parity import ParityError, SessionRun, tolerance
+from models.manifest import Preprocessing
+
+
+def run_eager(
+    network: nn.Module, preprocessing: Preprocessing, images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """(n, H, W, 3) uint8 to (n, C) float32; the network must be in eval mode and take NCHW."""
+    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+    pixels = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(torch.float32)
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = network((pixels - mean) / std).numpy()
+    return logits
+
+
+def hold_against_eager(
+    run: SessionRun, network: nn.Module, preprocessing: Preprocessing, images: NDArray[np.uint8]
+) -> float:
+    """Largest difference between graph and network. Raises ParityError when it is over the tolerance."""
+    expected = run_eager(network, preprocessing, images)
+    worst = float(np.abs(run(images) - expected).max())
+    allowed = tolerance(expected)
+    if not worst <= allowed:
+        raise ParityError(
+            f"The graph differs from the PyTorch network by {worst:.3g}, more than {allowed:.3g}.",
+            hint="The export changed the network; report it with the architecture's name.",
+        )
+    return worst

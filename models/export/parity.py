@@ -1,0 +1,259 @@
+"""The proof: a served graph, through the codec, against outputs that somebody else has computed.
+
+    samples (encoded bytes) → codec → uint8 → served session → logits  ⟷  reference logits and labels
+
+It holds when the largest difference is at most max(1e-4, 1e-5 x max |reference|) and each decided sample
+(its two best reference outputs are further apart than twice that difference) gets its expected label.
+"""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.export.reference import (
+    Reference,
+    ReferenceInvalid,
+    labels_sha256,
+    read_reference,
+)
+from models.export.served import ServedGraphError, ServedSession, runtime_name
+from models.manifest import Agreement, Certificate, Level, Manifest, sha256_hex
+from models.sources.base import file_sha256
+from models.tasks.classification import ClassificationCodec, Prediction
+from models.tasks.images import ImageError, ImageLimits
+
+SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+_NAMED_SAMPLES = 3
+
+
+class Codec(Protocol):
+    """What the comparison needs of a codec."""
+
+    def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Encoded bytes to (H, W, 3)."""
+
+    def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
+        """Logits (C,) to labels."""
+
+
+class ParityError(Exception):
+    """The graph does not reproduce its reference; the message names samples and numbers."""
+
+    def __init__(self, message: str, *, hint: str, agreement: Agreement | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.agreement = agreement
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleResult:
+    """One sample's comparison."""
+
+    position: int
+    max_abs: float
+    cosine: float
+    expected: str
+    got: str
+    is_decided: bool
+
+
+def compare(
+    run: SessionRun, codec: Codec, reference: Reference, *, max_batch: int | None = None
+) -> Agreement:
+    """Agreement over all samples, each alone and all in batches of eight; the worse one counts."""
+    return _agreement(reference, compare_samples(run, codec, reference, max_batch=max_batch))
+
+
+def compare_samples(
+    run: SessionRun, codec: Codec, reference: Reference, *, max_batch: int | None = None
+) -> list[SampleResult]:
+    """The comparison sample by sample.
+
+    Raises:
+        ParityError: a sample cannot be decoded, or the graph gives another number of outputs.
+
+    """
+    try:
+        images = np.stack([codec.decode(sample) for sample in reference.samples])
+    except ImageError as error:
+        raise ParityError(
+            f"A sample of the reference cannot be decoded: {error}", hint="Store images that Athanor reads."
+        ) from error
+    sizes = {1} if max_batch == 1 else {1, min(8, max_batch or 8)}
+    passes = [
+        np.concatenate([run(images[start : start + size]) for start in range(0, len(images), size)])
+        for size in sorted(sizes)
+    ]
+    if passes[0].shape != reference.logits.shape:
+        raise ParityError(
+            f"The graph gives {passes[0].shape[1]} outputs, the reference has {reference.logits.shape[1]}.",
+            hint="Give the reference that belongs to this network.",
+        )
+    differences = np.max([np.abs(outputs - reference.logits) for outputs in passes], axis=(0, 2))
+    worst = float(differences.max())
+    best_two = np.sort(reference.logits, axis=1)[:, -2:]
+    margins = best_two[:, -1] - best_two[:, 0] if best_two.shape[1] == 2 else np.full(len(images), np.inf)
+    return [
+        SampleResult(
+            position=position,
+            max_abs=float(differences[position]),
+            cosine=_cosine(passes[0][position], reference.logits[position]),
+            expected=reference.labels[position],
+            got=codec.encode(passes[0][position], 1)[0].label,
+            # Not written `margin > …`, so that a difference that is not a number decides nothing here.
+            is_decided=bool(margins[position] > 2 * worst),
+        )
+        for position in range(len(images))
+    ]
+
+
+def tolerance(reference: NDArray[np.float32]) -> float:
+    """Largest difference that certificates allow: max(1e-4, 1e-5 x max |reference|)."""
+    return max(1e-4, 1e-5 * float(np.abs(reference).max()))
+
+
+def certify(
+    model_path: Path,
+    manifest: Manifest,
+    reference_path: Path | None = None,
+    *,
+    limits: ImageLimits | None = None,
+) -> Certificate:
+    """The certificate of a graph: level `certified` with a reference that holds, `imported` without one.
+
+    Needs no torch: what `athanor verify` calls, and what every import ends with.
+
+    Raises:
+        ParityError: the graph is not what the manifest says, or does not reproduce the reference.
+
+    """
+    session = _open(model_path, manifest)
+    agreement, by = None, None
+    if reference_path is not None:
+        codec = ClassificationCodec(manifest, limits or ImageLimits())
+        agreement, by = _hold_against(reference_path, session, manifest, codec)
+    return Certificate(
+        level=Level.IMPORTED if agreement is None else Level.CERTIFIED,
+        model_sha256=file_sha256(model_path),
+        manifest_sha256=sha256_hex(manifest.to_json()),
+        reference_sha256=None if reference_path is None else file_sha256(reference_path),
+        reference_by=by,
+        agreement=agreement,
+        latency_ms=round(session.latency_ms(), 3),
+        size_bytes=model_path.stat().st_size,
+        runtime=runtime_name(),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def verify(
+    model_path: Path, manifest: Manifest, reference_path: Path | None, *, against: Certificate | None = None
+) -> Certificate:
+    """Compute a certificate again from stored samples alone, and hold it against the stored one.
+
+    Raises:
+        ParityError: a file is not the one the certificate speaks of, or the comparison fails now.
+
+    """
+    if against is not None:
+        for what, stored, found in (
+            ("model", against.model_sha256, file_sha256(model_path)),
+            ("manifest", against.manifest_sha256, sha256_hex(manifest.to_json())),
+            (
+                "reference",
+                against.reference_sha256,
+                None if reference_path is None else file_sha256(reference_path),
+            ),
+        ):
+            if stored != found:
+                raise ParityError(
+                    f"The {what} is not the certified one: SHA-256 {found}, the certificate says {stored}.",
+                    hint="Import the model again.",
+                )
+    return certify(model_path, manifest, reference_path)
+
+
+def _open(model_path: Path, manifest: Manifest) -> ServedSession:
+    try:
+        session = ServedSession(model_path)
+        session.check(manifest)
+    except ServedGraphError as error:
+        raise ParityError(str(error), hint="Import the model again.") from error
+    return session
+
+
+def _hold_against(
+    path: Path, session: ServedSession, manifest: Manifest, codec: ClassificationCodec
+) -> tuple[Agreement, str]:
+    try:
+        reference = read_reference(path)
+    except ReferenceInvalid as error:
+        raise ParityError(str(error), hint="docs/certificates.md shows how to write a reference.") from error
+    wanted = reference.all_labels_sha256
+    if wanted is not None and wanted != labels_sha256(manifest.labels):
+        raise ParityError(
+            "The labels, or their order, are not those the reference was made with.",
+            hint="Give the labels in the order of the network's outputs.",
+        )
+    try:
+        results = compare_samples(session.run, codec, reference, max_batch=manifest.max_batch)
+    except (ServedGraphError, ValueError) as error:
+        raise ParityError(f"The graph fails on a sample: {error}", hint="Export it again.") from error
+    agreement = _agreement(reference, results)
+    _demand(agreement, results)
+    return agreement, reference.by
+
+
+def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
+    decided = [result for result in results if result.is_decided]
+    right = sum(result.got == result.expected for result in decided)
+    return Agreement(
+        samples=len(results),
+        max_abs=max(result.max_abs for result in results),
+        tolerance=tolerance(reference.logits),
+        cosine=min(result.cosine for result in results),
+        top1=right / len(decided) if decided else 1.0,
+        decided=len(decided),
+    )
+
+
+def _demand(agreement: Agreement, results: list[SampleResult]) -> None:
+    """Raise ParityError unless the comparison holds."""
+    # `not <=` rather than `>`: what is not a number must fail.
+    far = [result for result in results if not result.max_abs <= agreement.tolerance]
+    if far:
+        far.sort(key=lambda result: -result.max_abs)
+        named = "; ".join(
+            f"sample {result.position} by {result.max_abs:.3g}"
+            + (f" ({result.got!r} instead of {result.expected!r})" if result.got != result.expected else "")
+            for result in far[:_NAMED_SAMPLES]
+        )
+        raise ParityError(
+            f"{len(far)} of {len(results)} samples differ from the reference by more than "
+            f"{agreement.tolerance:.3g}: {named}.",
+            hint="Check mean, std, size, fit, crop, interpolation and channel order; then the weights.",
+            agreement=agreement,
+        )
+    wrong = [result for result in results if result.is_decided and result.got != result.expected]
+    if wrong:
+        named = "; ".join(
+            f"sample {result.position} is {result.got!r}, expected {result.expected!r}"
+            for result in wrong[:_NAMED_SAMPLES]
+        )
+        raise ParityError(
+            f"The outputs agree but {len(wrong)} labels do not: {named}.",
+            hint="Give the labels in the order of the network's outputs.",
+            agreement=agreement,
+        )
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / lengths if lengths > 0 else float(np.array_equal(a, b))

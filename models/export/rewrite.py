@@ -1,0 +1,196 @@
+"""The child of `adopt`: limits itself, checks the file, puts it into the served form, runs it."""
+
+import os
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from models.export.adopt import SMALLER, Adopted, Answer, Request, Wishes
+from models.export.inspect_onnx import (
+    Input,
+    Refused,
+    as_entry,
+    count_parameters,
+    find_input,
+    find_output,
+    read_model,
+)
+from models.export.served import ServedGraphError, ServedSession
+from models.export.served_form import Entry, Exit, normalisation_in, opset_of, to_served_form
+from models.manifest import Preprocessing
+
+_TRIED = 3
+_SAME = 1e-4
+"""Runs of the same image in batches of different size agree to this, relative to the largest output."""
+_SUMS_TO_ONE = 1e-3
+_PLAIN_MEAN, _PLAIN_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
+    """Everything between a stranger's file and a graph that has answered. Raises Refused."""
+    model = read_model(source)
+    found = find_input(model, layout=wishes.layout)
+    entry = as_entry(found, channels=wishes.channels)
+    _check_size(found, wishes.preprocessing)
+    own = normalisation_in(model) if entry.dtype == "uint8" else None
+    _check_normalisation(entry, wishes.preprocessing, is_ours=own is not None)
+    leaves = find_output(model, classes=wishes.classes)
+    served, max_batch = _settle_batch(model, wishes.preprocessing, found, entry, leaves)
+    onnx.checker.check_model(served)
+    target.write_bytes(served.SerializeToString())
+    return Adopted(
+        max_batch=max_batch,
+        opset=opset_of(served) or 0,
+        parameters=count_parameters(model),
+        mean=None if own is None else own[0],
+        std=None if own is None else own[1],
+    )
+
+
+def _check_size(found: Input, preprocessing: Preprocessing) -> None:
+    wished = (preprocessing.height, preprocessing.width)
+    for side, has, wants in zip(("height", "width"), (found.height, found.width), wished, strict=True):
+        if has is not None and has != wants:
+            raise Refused(
+                f"The graph takes a {side} of {has} pixels, you gave {wants}.", hint=f"Give {side} {has}."
+            )
+
+
+def _check_normalisation(entry: Entry, preprocessing: Preprocessing, *, is_ours: bool) -> None:
+    is_plain = (preprocessing.mean, preprocessing.std) == (_PLAIN_MEAN, _PLAIN_STD)
+    if entry.dtype == "uint8" and not is_plain and not is_ours:
+        raise Refused(
+            "The graph takes uint8, so it normalises by itself; `mean` and `std` would not be applied.",
+            hint="Leave `mean` and `std` out.",
+        )
+    if entry.dtype == "float32" and not is_plain and max(*preprocessing.mean, *preprocessing.std) <= 1:
+        raise Refused(
+            f"mean {preprocessing.mean} and std {preprocessing.std} look like units of 0..1.",
+            hint="Multiply both by 255: they are in units of 0..255.",
+        )
+
+
+def _settle_batch(
+    model: ModelProto, preprocessing: Preprocessing, found: Input, entry: Entry, leaves: Exit
+) -> tuple[ModelProto, int | None]:
+    """The served graph with a free batch dimension if the graph bears it, else with a batch of one.
+
+    Many exporters fix the batch at one though nothing in the graph needs it.
+    """
+    images = _images(preprocessing)
+    try:
+        return _served(model, preprocessing, entry, leaves, images=images, batch=None), None
+    except (ServedGraphError, Refused) as error:
+        if found.batch is None:
+            raise _as_refusal(error) from error
+        if found.batch > 1:
+            raise Refused(
+                f"The graph takes batches of exactly {found.batch}.",
+                hint="Export it with a dynamic batch dimension, or with a batch of 1.",
+            ) from error
+    try:
+        return _served(model, preprocessing, entry, leaves, images=images, batch=1), 1
+    except ServedGraphError as error:
+        raise _as_refusal(error) from error
+
+
+def _served(
+    model: ModelProto,
+    preprocessing: Preprocessing,
+    entry: Entry,
+    leaves: Exit,
+    *,
+    images: NDArray[np.uint8],
+    batch: int | None,
+) -> ModelProto:
+    served = to_served_form(model, preprocessing, entry=entry, leaves=leaves, batch=batch)
+    outputs = _run(served, images, batch=batch, classes=leaves.classes)
+    if _are_probabilities(outputs):
+        leaves = replace(leaves, is_probability=True)
+        served = to_served_form(model, preprocessing, entry=entry, leaves=leaves, batch=batch)
+        _run(served, images, batch=batch, classes=leaves.classes)
+    return served
+
+
+def _run(
+    served: ModelProto, images: NDArray[np.uint8], *, batch: int | None, classes: int
+) -> NDArray[np.float32]:
+    """Outputs of the images one by one; in one batch, and a second time, they must be the same."""
+    session = ServedSession(served.SerializeToString())
+    singles = [session.run(images[position : position + 1]) for position in range(len(images))]
+    shapes = {tuple(output.shape) for output in singles}
+    if shapes != {(1, classes)}:
+        raise Refused(
+            f"One image gives an output of shape {sorted(shapes)[0]}; there are {classes} labels.",
+            hint="Give one label for each output, in the order of the network's outputs.",
+        )
+    outputs = np.concatenate(singles)
+    if not np.isfinite(outputs).all():
+        raise Refused("Ordinary images give outputs that are not finite.", hint="Check `mean` and `std`.")
+    again = session.run(images) if batch is None else session.run(images[:1])
+    if again.shape != outputs[: len(again)].shape:
+        raise ServedGraphError(f"A batch of {len(images)} gives an output of shape {again.shape}.")
+    allowed = _SAME * max(1.0, float(np.abs(outputs).max()))
+    if float(np.abs(again - outputs[: len(again)]).max()) > allowed:
+        raise ServedGraphError("The same image gives different outputs in another batch or another run.")
+    return outputs
+
+
+def _are_probabilities(outputs: NDArray[np.float32]) -> bool:
+    sums = outputs.sum(axis=1)
+    return bool((outputs >= 0).all() and (np.abs(sums - 1) < _SUMS_TO_ONE).all())
+
+
+def _images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Noise, grey and noise again: (3, H, W, 3). Seeded, so that a refusal repeats."""
+    shape = (_TRIED, preprocessing.height, preprocessing.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    images[1] = 127
+    return images
+
+
+def _as_refusal(error: Refused | ServedGraphError) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    return Refused(str(error), hint="Export it again, with a dynamic batch dimension and standard operators.")
+
+
+def _limit_this_process(request: Request) -> None:
+    size_bytes = request.source.stat().st_size
+    memory_bytes = request.limits.memory_bytes + 6 * size_bytes
+    for what, most in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, request.limits.cpu_s),
+        (resource.RLIMIT_FSIZE, size_bytes + 2**24),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def _main() -> None:
+    request = Request.model_validate_json(sys.stdin.buffer.read())
+    # Whatever a library prints must not get into the answer.
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    _limit_this_process(request)
+    try:
+        answer = Answer(adopted=rewrite_file(request.source, request.target, request.wishes))
+    except Refused as refusal:
+        answer = Answer(what=refusal.what, hint=refusal.hint)
+    except MemoryError:
+        answer = Answer(
+            what=f"Reading and running the file needs more than {request.limits.memory_bytes} bytes.",
+            hint=SMALLER,
+        )
+    os.write(answer_to, answer.model_dump_json().encode())
+    os._exit(0)  # no library's exit handler runs on behalf of a stranger's file
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,115 @@
+"""ONNX Runtime with the settings that serving uses: the only place in `models` that opens a session."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import onnxruntime.capi.onnxruntime_pybind11_state as native
+from numpy.typing import NDArray
+
+from models.manifest import Manifest, TensorFacts
+
+PROVIDER = "CPUExecutionProvider"
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_LATENCY_RUNS = 9
+_ERRORS: tuple[type[Exception], ...] = (
+    # ONNX Runtime's own errors have no common base but Exception.
+    *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
+)
+
+
+class ServedGraphError(ValueError):
+    """ONNX Runtime refuses the graph, or it is not what its manifest says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """An input or output as the runtime sees it; -1 marks a dynamic dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class ServedSession:
+    """A loaded graph in the served form."""
+
+    def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=[PROVIDER])
+        except _ERRORS as error:
+            raise ServedGraphError(f"ONNX Runtime cannot load the graph: {_short(error)}") from error
+        self.inputs = tuple(_port(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_port(value) for value in self._session.get_outputs())
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(n, H, W, 3) uint8 to the first output, (n, C) float32. Raises ServedGraphError."""
+        try:
+            outputs = self._session.run([self.outputs[0].name], {self.inputs[0].name: images})
+        except _ERRORS as error:
+            raise ServedGraphError(f"ONNX Runtime cannot run the graph: {_short(error)}") from error
+        result: NDArray[np.float32] = outputs[0]
+        return result
+
+    def check(self, manifest: Manifest) -> None:
+        """The graph has exactly the tensors its manifest states. Raises ServedGraphError."""
+        for kind, said, found in (
+            ("inputs", manifest.inputs, self.inputs),
+            ("outputs", manifest.outputs, self.outputs),
+        ):
+            if tuple(_as_port(fact) for fact in said) != found:
+                raise ServedGraphError(
+                    f"The manifest states the {kind} {_listed(said)}; the graph has {found}."
+                )
+        classes = manifest.outputs[0].shape[-1]
+        if len(manifest.labels) != classes:
+            raise ServedGraphError(
+                f"The graph gives {classes} values, the manifest has {len(manifest.labels)} labels."
+            )
+
+    def latency_ms(self) -> float:
+        """Median time of one image, in milliseconds."""
+        shape = [1 if size < 0 else size for size in self.inputs[0].shape]
+        image = np.full(shape, 127, np.uint8)
+        self.run(image)
+        times = []
+        for _ in range(_LATENCY_RUNS):
+            started = time.perf_counter()
+            self.run(image)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times) * 1e3
+
+
+def runtime_name() -> str:
+    """Runtime, version and provider, as a certificate names them."""
+    return f"onnxruntime {ort.__version__} {PROVIDER}"
+
+
+def _port(value: ort.NodeArg) -> Port:
+    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape or ())
+    return Port(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)
+
+
+def _as_port(fact: TensorFacts) -> Port:
+    return Port(name=fact.name, dtype=fact.dtype, shape=fact.shape)
+
+
+def _listed(facts: tuple[TensorFacts, ...]) -> str:
+    return ", ".join(f"{fact.name} {fact.dtype} {list(fact.shape)}" for fact in facts)
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

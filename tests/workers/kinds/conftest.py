@@ -1,0 +1,31 @@
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.importing import imported_lite0, imports_in
+
+
+@pytest.fixture(scope="session")
+def lite0():
+    return imported_lite0()
+
+
+@pytest.fixture
+def imports(tmp_path):
+    return imports_in(tmp_path / "data")
+
+
+@pytest.fixture
+def run_python():
+    """Runs a script in a fresh interpreter at the repository's root; returns what it prints."""
+
+    def run(script):
+        root = Path(__file__).parents[3]
+        return subprocess.check_output(
+            [sys.executable, "-c", textwrap.dedent(script)], cwd=root, text=True
+        ).strip()
+
+    return run

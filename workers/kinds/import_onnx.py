@@ -1,0 +1,68 @@
+"""Bring your own ONNX: a stranger's graph becomes a served one."""
+
+from app.errors import ImportRefused
+from models.export.adopt import Adopted, Wishes, adopt
+from models.export.inspect_onnx import Refused
+from models.export.served_form import tensor_facts
+from models.manifest import MODEL_FILE, Manifest
+from workers.context import JobContext
+from workers.kinds.import_sources import Brought
+from workers.kinds.import_spec import ImportSpec
+
+_NO_MEAN, _NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+_NEAR = 1e-4
+
+
+def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[Manifest, Adopted]:
+    """Check the file in a child process with limits; write its served form into the work folder.
+
+    Raises:
+        ImportRefused: what is wrong with the file or with what was said about it, and what to do.
+
+    """
+    context.progress(0.45, "checking")
+    usage = order.manifest
+    labels, preprocessing = usage.checked_labels(), usage.preprocessing()
+    wishes = Wishes(
+        preprocessing=preprocessing, classes=len(labels), layout=usage.layout, channels=usage.channels
+    )
+    try:
+        adopted = adopt(file.path, context.work_dir / MODEL_FILE, wishes)
+    except Refused as error:
+        raise ImportRefused(error.what, param="source", hint=error.hint) from error
+    if adopted.mean is not None and (usage.mean, usage.std) == (_NO_MEAN, _NO_STD):
+        known = {"mean": adopted.mean, "std": adopted.std}
+        preprocessing = preprocessing.model_copy(update=known)
+    image, logits = tensor_facts(preprocessing, classes=len(labels), batch=adopted.max_batch)
+    manifest = Manifest(
+        task=order.task,
+        inputs=(image,),
+        outputs=(logits,),
+        preprocessing=preprocessing,
+        labels=labels,
+        max_batch=adopted.max_batch,
+        architecture=usage.architecture,
+        source=order.source,
+        source_sha256=file.sha256,
+        licence=usage.licence,
+        parameters=adopted.parameters,
+        opset=adopted.opset,
+    )
+    return manifest, adopted
+
+
+def check_normalisation(manifest: Manifest, adopted: Adopted) -> None:
+    """A graph that Athanor once wrote says what it subtracts; the manifest must say the same.
+
+    Called after the comparison with reference outputs, which has the better message when both are wrong.
+    """
+    for what, says, does in (
+        ("mean", manifest.preprocessing.mean, adopted.mean),
+        ("std", manifest.preprocessing.std, adopted.std),
+    ):
+        if does is not None and any(abs(a - b) > _NEAR for a, b in zip(says, does, strict=False)):
+            raise ImportRefused(
+                f"The manifest's {what} is {says}; the graph was written with {does}.",
+                param=f"manifest.{what}",
+                hint=f"The graph normalises by itself: leave {what} out, or give what it was written with.",
+            )

@@ -1,0 +1,118 @@
+"""What an import is asked to do: the spec, and how the model is used."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from app.errors import ImportRefused, InvalidRequest
+from app.registry.reference import check_model_name
+from models.manifest import Manifest, Preprocessing, Task
+
+_IN_HINT = "Give it in the spec's `manifest`."
+
+
+def _triple(value: object) -> object:
+    return [value] * 3 if isinstance(value, int | float) else value
+
+
+T = TypeVar("T", bound=BaseModel)
+Triple = Annotated[tuple[float, float, float], BeforeValidator(_triple)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(_Frozen):
+    """How a model is used: the part of a manifest that a file cannot say of itself."""
+
+    labels: tuple[str, ...] = ()
+    height: int | None = Field(default=None, ge=1, le=4096)
+    width: int | None = Field(default=None, ge=1, le=4096)
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    crop: float = Field(default=0.875, gt=0, le=1)
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_triple)] = (1.0, 1.0, 1.0)
+    layout: Literal["nchw", "nhwc"] | None = None
+    channels: Literal["rgb", "bgr", "grey"] | None = None
+    architecture: str | None = Field(default=None, pattern=r"^[a-z0-9_.]{1,100}$")
+    """timm's name of the network, for weights that come without a graph."""
+    licence: str | None = Field(default=None, max_length=200)
+
+    def preprocessing(self) -> Preprocessing:
+        """The manifest's preprocessing. Raises ImportRefused when height or width is missing."""
+        if self.height is None or self.width is None:
+            raise ImportRefused("The image size is missing.", param="manifest.height", hint=_IN_HINT)
+        return Preprocessing(
+            height=self.height,
+            width=self.width,
+            fit=self.fit,
+            crop=self.crop,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
+
+    def checked_labels(self) -> tuple[str, ...]:
+        """The labels. Raises ImportRefused when there are none, or an empty one."""
+        if not self.labels:
+            raise ImportRefused("The labels are missing.", param="manifest.labels", hint=_IN_HINT)
+        if (empty := next((i for i, label in enumerate(self.labels) if not label.strip()), None)) is not None:
+            raise ImportRefused(
+                f"Label {empty} is empty.", param="manifest.labels", hint="Give each output a label."
+            )
+        return self.labels
+
+
+class ImportSpec(_Frozen):
+    """The whole order."""
+
+    source: str
+    name: str
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the source's file."""
+    archive_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the wheel around it."""
+    task: Task = Task.CLASSIFICATION
+    manifest: Usage = Usage()
+    reference: str | None = None
+    """Id of an uploaded reference."""
+
+
+def read_spec(spec: dict[str, Any]) -> ImportSpec:
+    """Check a job's spec. `manifest` may also be a whole `manifest.json`.
+
+    Raises:
+        InvalidRequest: names the first field that makes no sense.
+        ImportRefused: the task cannot be imported yet.
+
+    """
+    plain = dict(spec)
+    if isinstance(plain.get("manifest"), dict) and "preprocessing" in plain["manifest"]:
+        plain["manifest"] = _usage_of(_read(Manifest, plain["manifest"], within="manifest."))
+    source = str(plain.get("source", ""))
+    if source.startswith("starter:"):
+        plain.setdefault("name", source.removeprefix("starter:"))
+    order = _read(ImportSpec, plain, within="")
+    check_model_name(order.name)
+    if order.task is not Task.CLASSIFICATION:
+        raise ImportRefused(
+            f"Models for {order.task} cannot be imported yet.", param="task", hint="classification can."
+        )
+    return order
+
+
+def _usage_of(manifest: Manifest) -> dict[str, Any]:
+    own = {"labels": manifest.labels, "licence": manifest.licence}
+    return own | manifest.preprocessing.model_dump()
+
+
+def _read(kind: type[T], value: object, *, within: str) -> T:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = within + ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{field}: {first['msg']}.", param=field, hint="Correct the spec.") from error
