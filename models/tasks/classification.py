@@ -18,7 +18,7 @@ from models.tasks.colour import rgb_array
 from models.tasks.exif import upright
 from models.tasks.image_facts import ImageError, ImageLimits
 from models.tasks.images import Header, read_header, stored_pixels
-from models.tasks.jpeg import JpegHeader
+from models.tasks.jpeg import JpegHeader, jpeg_scale
 
 _RESAMPLING: Final = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -165,15 +165,22 @@ class _Plan(NamedTuple):
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Cut and resample decoded pixels (h, w, 3) to the tensor's size; a view where cutting is enough."""
         height, width = pixels.shape[:2]
-        region_height = min(self.region[0] * height / self.stored[0], height)
-        region_width = min(self.region[1] * width / self.stored[1], width)
+        # The scale is exact though the decoded size is rounded up: the centre stays the stored image's.
+        scale = jpeg_scale(self.stored, (height, width))
+        middle_row, middle_column = self.stored[0] * scale / 2, self.stored[1] * scale / 2
+        region_height, region_width = self.region[0] * scale, self.region[1] * scale
         rows, columns = self.content
         if abs(region_height - rows) < 0.5 and abs(region_width - columns) < 0.5:
-            top, left = (height - rows) // 2, (width - columns) // 2
+            top = min(int(middle_row - rows / 2), height - rows)
+            left = min(int(middle_column - columns / 2), width - columns)
             content = pixels[top : top + rows, left : left + columns]
         else:
-            top, left = (height - region_height) / 2, (width - region_width) / 2
-            box = left, top, width - left, height - top
+            box = (
+                max(0.0, middle_column - region_width / 2),
+                max(0.0, middle_row - region_height / 2),
+                min(float(width), middle_column + region_width / 2),
+                min(float(height), middle_row + region_height / 2),
+            )
             resized = Image.fromarray(pixels).resize((columns, rows), self.resample, box=box)
             content = rgb_array(resized)
         if self.content == self.tensor:

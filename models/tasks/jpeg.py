@@ -123,16 +123,16 @@ def turbo_pixels(
     """Decode to (h, w, channels) as stored, at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that is not
     below `at_least` (stored height, width).
 
-    With `at_least` the caller is going to shrink the image, and the fast DCT and upsampling do; without it
-    the accurate ones are used. None means that libjpeg-turbo's fast interface does not take this kind of
-    JPEG. Corrupt or missing entropy-coded data is an ImageError, never a half-grey picture.
+    With `at_least` the caller is going to shrink the image, and the fast DCT and upsampling do (they darken
+    red and blue by about one level of 255); without it the accurate ones are used. None means that
+    libjpeg-turbo's fast interface does not take this kind of JPEG. Corrupt or missing entropy-coded data is
+    an ImageError, never a half-grey picture.
     """
     height, width = header.height, header.width
     is_fast = at_least is not None
     if at_least is not None:
         need_height, need_width = at_least
-        # Only the powers of two: scales such as 5/8 have no SIMD code and take longer than 1/1 (measured).
-        for divisor in (8, 4, 2):
+        for divisor in _DIVISORS:
             if -(-height // divisor) >= need_height and -(-width // divisor) >= need_width:
                 height, width = -(-height // divisor), -(-width // divisor)
                 break
@@ -149,6 +149,18 @@ def turbo_pixels(
         return _turbo(mended, colourspace, height, width, is_fast)
     except ValueError as fault:
         raise undecodable("The JPEG's image data is cut short or corrupt.") from fault
+
+
+_DIVISORS = (8, 4, 2)
+"""Only powers of two: scales such as 5/8 have no SIMD code and take longer than 1/1 (measured)."""
+
+
+def jpeg_scale(stored: tuple[int, int], decoded: tuple[int, int]) -> float:
+    """The scale, 1 to 1/8, at which a stored (height, width) was decoded to what `turbo_pixels` gave."""
+    if stored == decoded:
+        return 1.0
+    (height, width), (rows, columns) = stored, decoded
+    return next(1 / d for d in _DIVISORS if -(-height // d) == rows and -(-width // d) == columns)
 
 
 _NOT_FOR_TURBO = (

@@ -154,13 +154,37 @@ def _first_directory(data: bytes) -> dict[int, tuple[int, int]]:
     if entries > _MAX_TIFF_ENTRIES:
         raise undecodable(f"The TIFF's directory has {entries} entries.")
     tags: dict[int, tuple[int, int]] = {}
+    claimed_bytes = 0
     for _ in range(entries):
         tag, kind, count = unpack_from(head, data, at)
-        value = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
-        if value is not None and count and tag not in tags:
+        value_bytes = count * _TIFF_TYPE_BYTES.get(kind, 0)
+        claimed_bytes += value_bytes
+        if kind in _TIFF_WHOLE_NUMBERS and count and tag not in tags:
             where = at + entry_bytes - inline_bytes
-            if count * {"B": 1, "H": 2, "I": 4, "Q": 8}[value] > inline_bytes:
+            if value_bytes > inline_bytes:
                 (where,) = unpack_from(pointer, data, where)
-            tags[tag] = (count, unpack_from(order + value, data, where)[0])
+            tags[tag] = (count, unpack_from(order + _TIFF_WHOLE_NUMBERS[kind], data, where)[0])
         at += entry_bytes
+    if claimed_bytes > len(data):  # values that overlap, or reach beyond the end
+        raise undecodable("The TIFF's tags claim more bytes than the file has.")
     return tags
+
+
+_TIFF_TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+}
+_TIFF_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
