@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.access.door import Door
-from app.access.principal import SYSTEM
 from app.api import classification, files, jobs, models, system
+from app.api.docs import add_docs
 from app.api.errors import STATUS, error_body, retry_headers
 from app.api.gateway import REQUEST_ID_KEY, Gateway
 from app.api.inference import Inference
@@ -76,7 +76,10 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
         version=__version__,
         summary="Trains, proves and serves deep-learning models.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    add_docs(api)
     api.state.services = services
     for module in (classification, models, files, jobs, system):
         api.include_router(module.router)
@@ -125,6 +128,3 @@ def _internal(request: Request, _: Exception) -> Response:
     return _respond(
         request, Internal("Something went wrong here.", hint="The log has the details under this request id.")
     )
-
-
-__all__ = ["SYSTEM", "build_api", "create_app"]

@@ -13,8 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import APIRouter
-from models.tasks.classification import ClassificationCodec
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -26,6 +25,7 @@ from app.api.schemas.errors import error_responses
 from app.errors import Internal, InvalidPayload, InvalidRequest, NotServable
 from app.runtime.batcher import Member
 from app.settings import Settings
+from models.tasks.classification import ClassificationCodec
 
 PATH = "/v1/classification"
 MAX_INPUTS = 64
@@ -96,17 +96,10 @@ class ClassificationRoute:
                 f"The multipart body cannot be parsed: {getattr(error, 'message', 'it is malformed')}",
                 hint='Send each picture as a part named "image".',
             ) from error
-        fields: dict[str, object] = {}
-        inputs: list[bytes] = []
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name != "image":
-                    raise InvalidPayload(f"There is a file part named {name!r}.", hint='Name it "image".')
-                inputs.append(await value.read())
-            else:
-                fields[name] = value
-        await form.close()
-        return inputs, len(inputs) > 1, _with(options, fields)
+        try:
+            return await _read_form(form, options)
+        finally:
+            await form.close()
 
     def _json(self, body: bytes, options: Options) -> tuple[list[bytes], bool, Options]:
         try:
@@ -126,6 +119,19 @@ class ClassificationRoute:
         if not isinstance(parameters, dict):
             raise InvalidPayload("parameters must be an object.", param="parameters")
         return [_from_base64(text) for text in texts], several, _with(options, parameters)
+
+
+async def _read_form(form: FormData, options: Options) -> tuple[list[bytes], bool, Options]:
+    fields: dict[str, object] = {}
+    inputs: list[bytes] = []
+    for name, value in form.multi_items():
+        if not isinstance(value, UploadFile):
+            fields[name] = value
+        elif name == "image":
+            inputs.append(await value.read())
+        else:
+            raise InvalidPayload(f"There is a file part named {name!r}.", hint='Name it "image".')
+    return inputs, len(inputs) > 1, _with(options, fields)
 
 
 def _check_inputs(inputs: Sequence[bytes]) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from app.cli.configuration import Misconfigured
 from app.cli.output import Output
 from app.client.errors import ClientError
 from app.errors import AppError
@@ -76,12 +77,19 @@ def run(arguments: Sequence[str]) -> int:
         output.error(error.code, error.message, error.hint)
         return 1
     except typer.TyperException as error:
-        hint = None if "--help" in error.message else "`athanor --help` lists the commands."
-        output.error("usage", error.format_message(), hint)
+        if message := error.format_message():  # without one, the help has been shown
+            output.error("usage", message, None if "--help" in message else _usage_hint(error))
         return error.exit_code
     except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0
+
+
+def _usage_hint(error: typer.TyperException) -> str:
+    if isinstance(error, Misconfigured):
+        return "docs/settings.md says what it may be."
+    where = getattr(error, "ctx", None)
+    return f"`{where.command_path if where else 'athanor'} --help` shows how."
 
 
 def main() -> None:

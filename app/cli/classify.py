@@ -63,7 +63,7 @@ def classify(
     """
     output: Output = context.obj
     if as_csv and output.as_json:
-        raise typer.BadParameter("Choose one of --csv and --json.")
+        raise typer.BadParameter("choose this or --json.", param_hint="--csv")
     pictures = _pictures(paths, recursive=recursive)
     show = _csv_rows() if as_csv else _lines(output, pictures)
     failures = 0
@@ -92,7 +92,7 @@ def _pictures(paths: list[Path], *, recursive: bool) -> list[Path]:
         )
         if not inside:
             deeper = "" if recursive else " itself; --recursive looks deeper"
-            raise typer.BadParameter(f"There is no picture in {path}{deeper}.")
+            raise typer.BadParameter(f"there is no picture in {path}{deeper}.")
         found += inside
     return found
 

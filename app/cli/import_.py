@@ -80,11 +80,12 @@ def _labels(text: str) -> list[str]:
         return [part.strip() for part in text.split(",")]
     try:
         if path.stat().st_size > _MAX_LABELS_BYTES:
-            raise typer.BadParameter(f"--labels: {text} has more than {_MAX_LABELS_BYTES} bytes.")
+            raise typer.BadParameter(f"{text} has over {_MAX_LABELS_BYTES} bytes.", param_hint="--labels")
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise typer.BadParameter(
-            f"--labels: {text!r} is no readable UTF-8 file (one label a line), and no list such as cat,dog."
+            f"{text!r} is no readable UTF-8 file with a label a line, and no list such as cat,dog.",
+            param_hint="--labels",
         ) from error
     return [line.strip() for line in lines if line.strip()]
 
@@ -95,12 +96,16 @@ def _numbers(text: str, *, option: str) -> float | list[float]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 3):
-        raise typer.BadParameter(f"{option}: {text!r} is neither one number nor three: 123.7,116.3,103.5")
+        raise typer.BadParameter(
+            f"{text!r} is neither one number nor three, such as 123.7,116.3,103.5.", param_hint=option
+        )
     return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _sides(text: str) -> dict[str, int]:
     sides = [int(side) if side.isascii() and side.isdigit() else 0 for side in text.lower().split("x", 1)]
     if not all(1 <= side <= _MAX_SIDE for side in sides):
-        raise typer.BadParameter(f"--size: {text!r} is neither 224 nor 224x320, each from 1 to {_MAX_SIDE}.")
+        raise typer.BadParameter(
+            f"{text!r} is no size from 1 to {_MAX_SIDE}, such as 224 or 224x320.", param_hint="--size"
+        )
     return {"height": sides[0], "width": sides[-1]}

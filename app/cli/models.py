@@ -105,7 +105,7 @@ def delete(
     name, colon, number = reference.partition(":")
     name, at, alias = (name, "", "") if colon else reference.partition("@")
     if colon and not number.isdecimal():
-        raise typer.BadParameter(f"{reference!r} names no version: NAME:3")
+        raise typer.BadParameter(f"{reference!r} names no version, as NAME:3 does.")
     if not yes:
         typer.confirm(f"Delete {reference}?", abort=True, err=True)
     with service(url) as client:

@@ -52,6 +52,10 @@ class Metrics:
             ("model", "stage"),
             registry=self.registry,
         )
+        self._add_gauges()
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def _add_gauges(self) -> None:
         self._queue_depth = Gauge(
             "athanor_queue_depth", "Inputs waiting now.", ("model",), registry=self.registry
         )
@@ -65,7 +69,6 @@ class Metrics:
             buckets=_STAGE_BUCKETS_S,
             registry=self.registry,
         )
-        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from models.tasks.images import ImageError
 from numpy.typing import NDArray
 
 from app.errors import AppError, ImageTooLarge, ImageUndecodable, InferenceFailed, UnsupportedMedia
@@ -21,6 +20,7 @@ from app.observability.metrics import RuntimeMetrics
 from app.runtime.batcher import Batch, Batcher, Member
 from app.runtime.plan import Plan
 from app.runtime.session import RunStopped, Session
+from models.tasks.images import ImageError
 
 _IMAGE_ERRORS: dict[str, type[AppError]] = {
     error.code: error for error in (ImageUndecodable, ImageTooLarge, UnsupportedMedia)

@@ -1,7 +1,7 @@
 """Which engine answers which reference: loaded on demand, swapped without a gap, unloaded when unused.
 
-    registry (rows) ── revision ──► snapshot ─► routes: (tenant, reference) ─► Engine
-                                                  │  alias moved: load · warm · probe · switch · drain · unload
+    registry ── revision ──► snapshot ──► routes: (tenant, reference) ─► Engine
+    when an alias moved: load · warm · probe · switch · drain · unload
 
 Requests only read `routes`, a dictionary; everything that blocks happens in the pool's own threads or
 in the threads of synchronous routes. A request holds its engine from look-up to answer, so a switch

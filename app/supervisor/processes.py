@@ -26,13 +26,14 @@ class Supervised:
     Everything happens in the caller's thread, which has to live on: the process dies with it.
     """
 
-    def __init__(self, name: str, module: str) -> None:
+    def __init__(self, name: str, module: str, *, niceness: int = 0) -> None:
         self.name = name
         self.on_log: Callable[[str], None] | None = None
         """Takes its log lines, in a thread; None: they go to the supervisor's own stderr."""
         self.environment: dict[str, str] = {}
         """Added to the supervisor's own."""
         self._module = module
+        self._niceness = niceness
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
         self._pause_s = FIRST_PAUSE_S
@@ -61,6 +62,9 @@ class Supervised:
             env={**os.environ, **self.environment},
             process_group=0,
         )
+        # From here, as it could do so itself only after its imports, which are what it should be nice with.
+        niceness = max(self._niceness, os.getpriority(os.PRIO_PROCESS, 0))
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
         if self._process.stderr is not None and self.on_log is not None:
             relay = threading.Thread(
                 target=_relay, args=(self._process.stderr, self.on_log), name=f"{self.name}-log", daemon=True

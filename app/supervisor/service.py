@@ -22,6 +22,8 @@ from app.supervisor.processes import GatewayProcess, Supervised
 STOP_WITHIN_S = 7.5
 """How long the processes may take to stop before they are killed, seconds."""
 TEND_EVERY_S = 0.1
+WORKER_NICENESS = 10
+"""Serving comes first, also while both start."""
 
 
 class Supervisor:
@@ -30,7 +32,7 @@ class Supervisor:
     def __init__(self, settings: Settings, gateway: GatewayProcess, *, started_s: float) -> None:
         self._settings = settings
         self._gateway = gateway
-        self._worker = Supervised("worker", "workers")
+        self._worker = Supervised("worker", "workers", niceness=WORKER_NICENESS)
         self._started_s = started_s
         self._signals = 0
         self._stop = threading.Event()
