@@ -83,6 +83,43 @@ def swapped_profile() -> bytes:
     return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
 
 
+def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A minimal ICC v2 output profile for a device space."""
+    white = b"XYZ " + struct.pack(">4x3i", 63_190, 65_536, 54_061)  # D50
+    at, table, body = 128 + 4 + 12 * (len(tags) + 1), b"", b""
+    for name, value in {b"wtpt": white, **tags}.items():
+        table += name + struct.pack(">II", at + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    head = struct.pack(">I4xI", at + len(body), 0x02400000) + b"prtr" + space + connection
+    head = head.ljust(36, b"\0") + b"acsp" + bytes(28) + struct.pack(">3i", 63_190, 65_536, 54_061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags) + 1) + table + body
+
+
+def linear_grey_profile() -> bytes:
+    """A profile for grey whose levels are proportional to light, so that sRGB shows them brighter."""
+    return _profile(b"GRAY", b"XYZ ", {b"kTRC": b"curv" + bytes(8)})
+
+
+def swapped_ink_profile() -> bytes:
+    """A profile for CMYK in which the cyan ink prints yellow and the yellow ink cyan."""
+    corners = [
+        tuple(255 * (1 - ink) * (1 - black) for ink in (yellow, magenta, cyan))
+        for cyan in (0, 1)
+        for magenta in (0, 1)
+        for yellow in (0, 1)
+        for black in (0, 1)
+    ]
+    colours = Image.fromarray(np.array([corners], np.uint8))
+    lab = ImageCms.createProfile("LAB", 5000)
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), lab, "RGB", "LAB", 1)
+    # Pillow keeps a* and b* as signed bytes, ICC adds 128.
+    grid = np.asarray(ImageCms.applyTransform(colours, to_lab)) ^ np.array([0, 128, 128], np.uint8)
+    identity = struct.pack(">9i", *(65_536 if index % 4 == 0 else 0 for index in range(9)))
+    ramp = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + grid.tobytes() + ramp * 3
+    return _profile(b"CMYK", b"Lab ", {b"A2B0": table, b"A2B1": table})
+
+
 SWAPPED = np.ascontiguousarray(FLAG[..., ::-1])
 
 

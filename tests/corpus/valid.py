@@ -26,11 +26,13 @@ from tests.corpus.flag import (
     flag_jpeg,
     ink,
     later,
+    linear_grey_profile,
     png,
     png_chunk,
     quadrants,
     saved,
     srgb_profile,
+    swapped_ink_profile,
     swapped_profile,
     tiff,
     with_alpha,
@@ -43,6 +45,7 @@ def valid_images(seed: int) -> list[Sample]:
     """Every format and mode once; `seed` fills the pixels of the odd-sized ones."""
     return [
         *_jpegs(),
+        *_profiled(),
         *_orientations(),
         *_pngs(),
         *_sixteen_bit_pngs(),
@@ -85,6 +88,41 @@ def _jpegs() -> list[Sample]:
         Sample("jpeg padded before its end", flag_jpeg()[:-2] + b"\0" * 100 + b"\xff\xd9", FLAG, LOSSY),
     ]
     return samples
+
+
+def _profiled() -> list[Sample]:
+    """Profiles for other pixels than RGB, which show when they are applied."""
+    solid = Image.fromarray(np.eye(4, dtype=np.uint8)[QUADRANT] * 255, "CMYK")
+    grey = Image.fromarray(GREYS[..., 0])
+    light = GREYS / 255
+    brighter = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    brighter = np.round(255 * brighter).astype(np.uint8)
+    plain, swapped = ((CYAN, MAGENTA, YELLOW), (YELLOW, MAGENTA, CYAN))
+    profile, ink_profile = linear_grey_profile(), swapped_ink_profile()
+    return [
+        Sample("jpeg inks", saved(solid, "JPEG", quality=95), quadrants(*plain, BLACK), LOSSY),
+        Sample(
+            "jpeg inks with a profile",
+            saved(solid, "JPEG", quality=95, icc_profile=ink_profile),
+            quadrants(*swapped, BLACK),
+            LOSSY,
+        ),
+        Sample(
+            "tiff inks with a profile",
+            saved(solid, "TIFF", icc_profile=ink_profile),
+            quadrants(*swapped, BLACK),
+            6,
+        ),
+        Sample("jpeg grey profile", saved(grey, "JPEG", quality=95, icc_profile=profile), brighter, LOSSY),
+        Sample("png grey profile", saved(grey, "PNG", icc_profile=profile), brighter, 2),
+        Sample("png grey alpha profile", saved(grey.convert("LA"), "PNG", icc_profile=profile), brighter, 2),
+        Sample(
+            "jpeg of an unknown JFIF revision", flag_jpeg().replace(b"JFIF\0\1", b"JFIF\0\7", 1), FLAG, LOSSY
+        ),
+    ]
+
+
+CYAN, MAGENTA, YELLOW, BLACK = (0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)
 
 
 def _ycck(inks: Image.Image) -> bytes:
