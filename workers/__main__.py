@@ -22,9 +22,6 @@ from workers.job_task import JobRunner, Workplace
 from workers.kinds import KINDS
 from workers.reaper import Reaper
 
-NICENESS = 5
-"""A worker's own work may wait for requests; its children are nicer still."""
-
 
 def main() -> int:
     """Answer the doorbell until a signal comes."""
@@ -33,7 +30,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.parent is not None:
         die_with(arguments.parent)
-    os.nice(NICENESS)
     settings = Settings()
     configure_logs(settings)
     log = get_logger("workers")

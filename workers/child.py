@@ -32,7 +32,7 @@ STOP_GRACE_S = 1.0
 def main() -> int:
     """Run the order to its last line."""
     say = _take_stdout()
-    os.nice(NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     order = Order.model_validate_json(_read_order())
     threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
     settings = Settings(_env_file=None, **order.settings)

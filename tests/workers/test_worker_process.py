@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app.access.principal import SYSTEM
@@ -135,8 +136,10 @@ def test_the_job_of_a_killed_worker_is_taken_up_by_another(make_workers):
     killed = workers.start()
     job_id = workers.nap(2.5)
     workers.wait(lambda: workers.get(job_id).phase == "napping")
+    [child] = psutil.Process(killed.pid).children()
     killed.kill()
     killed.wait()
+    child.wait(5)  # its lifeline is cut
     workers.start()
     workers.wait_succeeded(job_id)
     assert workers.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]
@@ -166,6 +169,19 @@ def test_workers_on_postgresql_share_jobs_and_do_each_once(make_workers, postgre
     for job_id in job_ids:
         workers.wait_succeeded(job_id)
     assert [workers.states(job_id) for job_id in job_ids] == [["queued", "running", "succeeded"]] * 6
+
+
+def test_a_run_outlives_broken_connections_to_the_database(make_workers, postgres_url, postgres):
+    workers = make_workers(database_url=postgres_url, heartbeat_s=0.2)
+    workers.start()
+    job_id = workers.nap(2.0)
+    workers.wait(lambda: workers.get(job_id).phase == "napping")
+    name = postgres_url.rpartition("/")[2]
+    for _ in range(5):
+        postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        time.sleep(0.3)
+    workers.wait_succeeded(job_id)
+    assert workers.states(job_id) == ["queued", "running", "succeeded"]
 
 
 def test_a_worker_on_a_database_without_tables_says_what_to_do(make_workers, tmp_path):
