@@ -1,0 +1,1 @@
+"""Goodput and refusals at twice the capacity."""

@@ -1,0 +1,119 @@
+"""What a run needs before it can measure: the peers' environment, the graphs, the photograph, the facts."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import psutil
+
+from benchmarks.serving.photo import write_photo
+from benchmarks.serving.timing_models import export_timing_model
+from models.manifest import Manifest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+REQUIREMENTS = HERE / "requirements-peers.txt"
+_OURS = ("onnxruntime", "simplejpeg", "numpy", "uvicorn", "uvloop", "httptools", "torch", "timm")
+_PEERS = ("bentoml", "fastapi", "litserve", "onnxruntime", "simplejpeg", "uvicorn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """Files of a run."""
+
+    folder: Path
+    photo: Path
+    peers_python: Path
+
+    def model(self, architecture: str) -> Path:
+        """Where a timing model is."""
+        return self.folder / f"{architecture}.onnx"
+
+    def manifest(self, architecture: str) -> Manifest:
+        """What was written beside it."""
+        return Manifest.model_validate_json(self.model(architecture).with_suffix(".json").read_bytes())
+
+
+def set_up(folder: Path, *, architectures: list[str], peers: Path) -> Workshop:
+    """Make what is missing; a second call finds everything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    workshop = Workshop(
+        folder=folder,
+        photo=write_photo(folder / "photo.jpg"),
+        peers_python=_peers_environment(peers),
+    )
+    for architecture in architectures:
+        path = workshop.model(architecture)
+        if not path.with_suffix(".json").exists():
+            # In a child: torch would otherwise stay in the memory of whoever measures.
+            child = get_context("spawn").Process(target=_export, args=(architecture, path))
+            child.start()
+            child.join()
+            if child.exitcode:
+                raise SystemExit(f"{architecture} could not be exported")
+    return workshop
+
+
+def _export(architecture: str, path: Path) -> None:
+    manifest = export_timing_model(architecture, path)
+    path.with_suffix(".json").write_bytes(manifest.to_json())
+
+
+def _peers_environment(folder: Path) -> Path:
+    python = folder / "bin" / "python"
+    wanted = REQUIREMENTS.read_text()
+    marker = folder / "installed.txt"
+    if not marker.exists() or marker.read_text() != wanted:
+        print(f"Setting up the peers in {folder} (once)")
+        if not python.exists():
+            venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS], check=True)
+        marker.write_text(wanted)
+    return python
+
+
+def commit() -> str:
+    """Short hash of the commit, with `-dirty` when anything but results differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--match=", "--dirty"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def facts(workshop: Workshop) -> dict[str, object]:
+    """The machine and the versions, for the first line of the results."""
+    return {
+        "commit": commit(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_before": os.getloadavg()[0],
+        "photo_bytes": workshop.photo.stat().st_size,
+        "weights": "random (seed 0); batch statistics settled on noise",
+        "versions": {name: version(name) for name in _OURS},
+        "peers": _peer_versions(workshop.peers_python),
+    }
+
+
+def _peer_versions(python: Path) -> dict[str, str]:
+    code = (
+        "import json, sys; from importlib.metadata import version; "
+        "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    done = subprocess.run([python, "-c", code, *_PEERS], check=True, capture_output=True, text=True)
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or sys.platform
