@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import InferenceFailed, NotServable
+from models.export.served import RUNTIME_ERRORS, session_options
 
 _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 # A graph of one 1 x 1 convolution, float32 `x` [1, 1, 2, 2] to `y` = 2 x, operator set 13.
@@ -60,7 +61,7 @@ def provider_failure(name: str) -> str | None:
     try:
         session = ort.InferenceSession(base64.b64decode(_CONVOLUTION), options, providers=[name])
         result = session.run(None, {"x": image})[0]
-    except Exception as error:  # noqa: BLE001 - each provider has errors of its own; any means it does not work
+    except RUNTIME_ERRORS as error:
         return str(error).partition("\n")[0][:300] or type(error).__name__
     if session.get_providers()[0] != name:
         return "its driver or libraries are missing; the runtime fell back to the CPU"
@@ -76,18 +77,11 @@ class OnnxSession:
     """A graph in the served form: `image` uint8 NHWC in, float32 out."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(path), options, providers=list(available_providers())
+                str(path), session_options(threads), providers=list(available_providers())
             )
-        except Exception as error:  # the runtime's own exceptions share no other base
+        except RUNTIME_ERRORS as error:
             raise NotServable(
                 f"ONNX Runtime cannot load {path.name}: {error}",
                 hint="Export it again; `athanor verify` helps.",
@@ -115,7 +109,7 @@ class OnnxSession:
             raise RunStopped
         try:
             outputs = self._session.run(self._outputs, {self._input: batch}, options)
-        except Exception as error:
+        except RUNTIME_ERRORS as error:
             if options.terminate:
                 raise RunStopped from error
             raise InferenceFailed(

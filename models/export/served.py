@@ -15,12 +15,25 @@ from models.manifest import Manifest, TensorFacts
 PROVIDER = "CPUExecutionProvider"
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _LATENCY_RUNS = 9
-_ERRORS: tuple[type[Exception], ...] = (
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     # ONNX Runtime's own errors have no common base but Exception.
     *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
     RuntimeError,
     ValueError,
 )
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """The settings under which graphs are certified and served: the gateway uses these same ones."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 4  # errors come as exceptions
+    # A spinning thread would take the core that another lane or the network needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 class ServedGraphError(ValueError):
@@ -40,17 +53,11 @@ class ServedSession:
     """A loaded graph in the served form."""
 
     def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = ort.InferenceSession(source, options, providers=[PROVIDER])
-        except _ERRORS as error:
+        except RUNTIME_ERRORS as error:
             raise ServedGraphError(f"ONNX Runtime cannot load the graph: {_short(error)}") from error
         self.inputs = tuple(_port(value) for value in self._session.get_inputs())
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
@@ -59,7 +66,7 @@ class ServedSession:
         """(n, H, W, 3) uint8 to the first output, (n, C) float32. Raises ServedGraphError."""
         try:
             outputs = self._session.run([self.outputs[0].name], {self.inputs[0].name: images})
-        except _ERRORS as error:
+        except RUNTIME_ERRORS as error:
             raise ServedGraphError(f"ONNX Runtime cannot run the graph: {_short(error)}") from error
         result: NDArray[np.float32] = outputs[0]
         return result
