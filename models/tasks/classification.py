@@ -6,6 +6,7 @@ tensor, and when that scale gives the right size already it only cuts the centre
 """
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -17,8 +18,8 @@ from models.manifest import Manifest, Preprocessing
 from models.tasks.colour import rgb_array
 from models.tasks.exif import upright
 from models.tasks.image_facts import ImageError, ImageLimits
-from models.tasks.images import Header, read_header, stored_pixels
-from models.tasks.jpeg import JpegHeader, jpeg_scale
+from models.tasks.images import read_header, stored_pixels
+from models.tasks.jpeg import JpegHeader, jpeg_scale, scaled_size
 
 _RESAMPLING: Final = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -41,7 +42,8 @@ class ClassificationCodec:
     """Turns encoded images into one version's input, and its logits into predictions. Thread-safe."""
 
     def __init__(self, manifest: Manifest, limits: ImageLimits) -> None:
-        self._preprocessing = manifest.preprocessing
+        # Callers send many images of few sizes: a plan is worth keeping.
+        self._plan = lru_cache(maxsize=512)(partial(_Plan.make, manifest.preprocessing))
         self._labels = manifest.labels
         self._limits = limits
 
@@ -51,7 +53,7 @@ class ClassificationCodec:
         Raises ImageError as `models.tasks.images.decode_image` does.
         """
         header = read_header(data, self._limits)
-        plan = _Plan.make(self._preprocessing, header)
+        plan = self._plan(header.height, header.width, header.orientation >= 5)
         small = plan.fit(stored_pixels(data, header, at_least=plan.at_least))
         if header.orientation != 1:
             small = upright(small, header.orientation)
@@ -96,7 +98,7 @@ class ClassificationCodec:
         pixels = header.width * header.height
         if not isinstance(header, JpegHeader):
             return pixels * _RASTER_COST < _CHEAP_PIXELS
-        plan = _Plan.make(self._preprocessing, header)
+        plan = self._plan(header.height, header.width, header.orientation >= 5)
         return _jpeg_cost(len(data), header, plan.at_least) < _CHEAP_PIXELS
 
 
@@ -135,14 +137,17 @@ class _Plan(NamedTuple):
     pixels."""
     resample: Image.Resampling
 
+    cut: tuple[tuple[int, int], slice, slice] | None
+    """(decoded size, rows, columns): where the content lies in what a JPEG's scaled decoding gives, if it
+    has the right size there and needs no resampling."""
+
     @classmethod
-    def make(cls, preprocessing: Preprocessing, header: Header) -> "_Plan":
-        """Plan for a stored size, whose height and width the orientation may be going to swap."""
-        height, width = header.height, header.width
+    def make(cls, preprocessing: Preprocessing, height: int, width: int, is_lying: bool) -> "_Plan":
+        """Plan for a stored size; `is_lying` says that the orientation will swap height and width."""
         tensor = rows, columns = (
-            (preprocessing.height, preprocessing.width)
-            if header.orientation < 5
-            else (preprocessing.width, preprocessing.height)
+            (preprocessing.width, preprocessing.height)
+            if is_lying
+            else (preprocessing.height, preprocessing.width)
         )
         region_height, region_width = float(height), float(width)
         if preprocessing.fit == "crop":
@@ -159,33 +164,45 @@ class _Plan(NamedTuple):
                 ceil(columns * width / region_width - 1e-6),
             )
         resample = _RESAMPLING[preprocessing.interpolation]
-        region = region_height, region_width
-        return cls((height, width), tensor, region, (rows, columns), at_least, resample)
+        stored, region = (height, width), (region_height, region_width)
+        plan = cls(stored, tensor, region, (rows, columns), at_least, resample, None)
+        return plan._replace(cut=plan._find_cut(scaled_size(stored, at_least)))
+
+    def _find_cut(self, decoded: tuple[int, int]) -> tuple[tuple[int, int], slice, slice] | None:
+        slices = []
+        # The scale is exact though the decoded size is rounded up: the centre stays the stored image's.
+        scale = jpeg_scale(self.stored, decoded)
+        for axis in (0, 1):
+            length = self.content[axis]
+            if abs(self.region[axis] * scale - length) >= 0.5:
+                return None
+            first = min(int((self.stored[axis] * scale - length) / 2), decoded[axis] - length)
+            slices.append(slice(first, first + length))
+        return decoded, slices[0], slices[1]
 
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Cut and resample decoded pixels (h, w, 3) to the tensor's size; a view where cutting is enough."""
-        height, width = pixels.shape[:2]
-        # The scale is exact though the decoded size is rounded up: the centre stays the stored image's.
-        scale = jpeg_scale(self.stored, (height, width))
-        middle_row, middle_column = self.stored[0] * scale / 2, self.stored[1] * scale / 2
-        region_height, region_width = self.region[0] * scale, self.region[1] * scale
-        rows, columns = self.content
-        if abs(region_height - rows) < 0.5 and abs(region_width - columns) < 0.5:
-            top = min(int(middle_row - rows / 2), height - rows)
-            left = min(int(middle_column - columns / 2), width - columns)
-            content = pixels[top : top + rows, left : left + columns]
-        else:
-            box = (
-                max(0.0, middle_column - region_width / 2),
-                max(0.0, middle_row - region_height / 2),
-                min(float(width), middle_column + region_width / 2),
-                min(float(height), middle_row + region_height / 2),
-            )
-            resized = Image.fromarray(pixels).resize((columns, rows), self.resample, box=box)
-            content = rgb_array(resized)
+        decoded = pixels.shape[0], pixels.shape[1]
+        cut = self.cut if self.cut and self.cut[0] == decoded else self._find_cut(decoded)
+        content = pixels[cut[1], cut[2]] if cut else self._resampled(pixels)
         if self.content == self.tensor:
             return content
         tensor = np.zeros((*self.tensor, 3), np.uint8)
-        top, left = (self.tensor[0] - rows) // 2, (self.tensor[1] - columns) // 2
+        (rows, columns), (height, width) = self.content, self.tensor
+        top, left = (height - rows) // 2, (width - columns) // 2
         tensor[top : top + rows, left : left + columns] = content
         return tensor
+
+    def _resampled(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = pixels.shape[:2]
+        scale = jpeg_scale(self.stored, (height, width))
+        middle_row, middle_column = self.stored[0] * scale / 2, self.stored[1] * scale / 2
+        half_height, half_width = self.region[0] * scale / 2, self.region[1] * scale / 2
+        box = (
+            max(0.0, middle_column - half_width),
+            max(0.0, middle_row - half_height),
+            min(float(width), middle_column + half_width),
+            min(float(height), middle_row + half_height),
+        )
+        rows, columns = self.content
+        return rgb_array(Image.fromarray(pixels).resize((columns, rows), self.resample, box=box))

@@ -155,7 +155,7 @@ def stored_pixels(
 
 
 def _jpeg_pixels(data: bytes, header: JpegHeader, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:
-    profile = jpeg_profile(data, header)
+    profile = jpeg_profile(data, header) if header.profile_parts else None
     colours = _TURBO_COLOURS[header.components] if header.is_plain else None
     if colours == "GRAY" and profile is None:
         colours = "RGB"

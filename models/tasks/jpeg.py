@@ -120,22 +120,15 @@ def jpeg_profile(data: bytes, header: JpegHeader) -> bytes | None:
 def turbo_pixels(
     data: bytes, header: JpegHeader, colourspace: str, at_least: tuple[int, int] | None
 ) -> NDArray[np.uint8] | None:
-    """Decode to (h, w, channels) as stored, at the smallest of the scales 1/1, 1/2, 1/4, 1/8 that is not
-    below `at_least` (stored height, width).
+    """Decode to (h, w, channels) as stored, at the `scaled_size` for `at_least` (stored height, width).
 
     With `at_least` the caller is going to shrink the image, and the fast DCT and upsampling do (they darken
     red and blue by about one level of 255); without it the accurate ones are used. None means that
     libjpeg-turbo's fast interface does not take this kind of JPEG. Corrupt or missing entropy-coded data is
     an ImageError, never a half-grey picture.
     """
-    height, width = header.height, header.width
     is_fast = at_least is not None
-    if at_least is not None:
-        need_height, need_width = at_least
-        for divisor in _DIVISORS:
-            if -(-height // divisor) >= need_height and -(-width // divisor) >= need_width:
-                height, width = -(-height // divisor), -(-width // divisor)
-                break
+    height, width = scaled_size((header.height, header.width), at_least)
     try:
         return _turbo(data, colourspace, height, width, is_fast)
     except ValueError as fault:
@@ -153,6 +146,17 @@ def turbo_pixels(
 
 _DIVISORS = (8, 4, 2)
 """Only powers of two: scales such as 5/8 have no SIMD code and take longer than 1/1 (measured)."""
+
+
+def scaled_size(stored: tuple[int, int], at_least: tuple[int, int] | None) -> tuple[int, int]:
+    """What a stored (height, width) is decoded to: the smallest of 1/1 to 1/8 not below `at_least`."""
+    height, width = stored
+    if at_least is not None:
+        for divisor in _DIVISORS:
+            rows, columns = -(-height // divisor), -(-width // divisor)
+            if rows >= at_least[0] and columns >= at_least[1]:
+                return rows, columns
+    return stored
 
 
 def jpeg_scale(stored: tuple[int, int], decoded: tuple[int, int]) -> float:
