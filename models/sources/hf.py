@@ -35,6 +35,7 @@ class HubSource(Source):
         """Ask for its size, then download it."""
         del archive_sha256
         # Imported here: it costs 0.3 s and only this scheme needs it.
+        from httpx2 import TransportError  # noqa: PLC0415 - what huggingface_hub lets through
         from huggingface_hub import (  # noqa: PLC0415
             get_hf_file_metadata,
             hf_hub_download,
@@ -72,7 +73,7 @@ class HubSource(Source):
                 f"The Hub has no {self.file!r} in {self.repo} at {self.revision}.",
                 hint="Check repository, revision and file; a private repository needs HF_TOKEN.",
             ) from error
-        except (HfHubHTTPError, OSError) as error:
+        except (HfHubHTTPError, TransportError, OSError) as error:
             raise self._unavailable(error) from error
         context.progress(path.stat().st_size, size_bytes)
         return path

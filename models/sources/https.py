@@ -9,6 +9,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urljoin, urlsplit
@@ -99,26 +100,28 @@ def _get(url: str, target: Path, context: FetchContext) -> str | None:
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "athanor", "Accept-Encoding": "identity"})
-        response = connection.getresponse()
-        if response.status in _REDIRECTS and (location := response.getheader("Location")):
-            return location
-        if response.status != http.client.OK:
-            code = SourceCode.MISSING if response.status in {404, 410} else SourceCode.UNAVAILABLE
-            raise SourceError(
-                code, f"{url} answers {response.status} {response.reason}.", hint="Check the address."
-            )
-        if response.length is not None and response.length > context.limit_bytes:
-            raise too_large(url, context.limit_bytes)
-        announced = response.length
-        copy_bounded(response, target, what=url, context=context, total_bytes=announced)
-        if announced is not None and target.stat().st_size != announced:
-            raise SourceError(SourceCode.UNAVAILABLE, f"{url} broke off early.", hint="Try again.")
+        with closing(connection.getresponse()) as response:
+            return _take(response, url, target, context)
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(
             SourceCode.UNAVAILABLE, f"{url} cannot be read: {error}", hint="Check the address and try again."
         ) from error
     finally:
         connection.close()
+
+
+def _take(response: http.client.HTTPResponse, url: str, target: Path, context: FetchContext) -> str | None:
+    if response.status in _REDIRECTS and (location := response.getheader("Location")):
+        return location
+    if response.status != http.client.OK:
+        code = SourceCode.MISSING if response.status in {404, 410} else SourceCode.UNAVAILABLE
+        raise SourceError(code, f"{url} answers {response.status}.", hint="Check the address.")
+    announced = response.length
+    if announced is not None and announced > context.limit_bytes:
+        raise too_large(url, context.limit_bytes)
+    copy_bounded(response, target, what=url, context=context, total_bytes=announced)
+    if announced is not None and target.stat().st_size != announced:
+        raise SourceError(SourceCode.UNAVAILABLE, f"{url} broke off early.", hint="Try again.")
     return None
 
 
