@@ -241,13 +241,15 @@ def _broker(settings: Settings) -> Finding:
     if not settings.broker_url:
         folder = settings.data_dir / "broker"
         return Finding(part="broker", state=State.OK, text=f"folders under {folder}")
+    from kombu.exceptions import KombuError  # noqa: PLC0415 - only a broker of one's own needs it
+
     connection = make_celery(settings).connection_for_write()
     name = connection.as_uri()  # without its password
     try:
         connection.ensure_connection(max_retries=1, timeout=_CONNECT_TIMEOUT_S)
-    except (*connection.connection_errors, *connection.channel_errors, OSError) as error:
+    except (KombuError, OSError) as error:
         hint = "Jobs still run, up to some seconds later. Check ATHANOR_BROKER_URL."
-        text = f"{name} cannot be reached: {error}"
+        text = f"{name} cannot be reached: {error}".partition("\n")[0]
         return Finding(part="broker", state=State.BROKEN, text=text, hint=hint)
     finally:
         connection.release()
