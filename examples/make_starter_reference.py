@@ -50,10 +50,11 @@ def make_samples() -> list[bytes]:
     """Small copies in several formats and shapes; none of a size that needs no resampling."""
     chelsea, coffee = Image.open(PHOTOS / "chelsea.png"), Image.open(PHOTOS / "coffee.png")
     return [
-        encode(chelsea, (420, 280), "JPEG", quality=80),
+        encode(chelsea, (451, 300), "JPEG", quality=85),
         encode(coffee, (450, 300), "JPEG", quality=80),
         encode(Image.open(PHOTOS / "china.jpg"), (560, 374), "JPEG", quality=70),
-        encode(Image.open(PHOTOS / "flower.jpg"), (600, 400), "JPEG", quality=70),
+        # Twice the target and more: decoded at half scale.
+        encode(Image.open(PHOTOS / "flower.jpg"), (800, 534), "JPEG", quality=60),
         encode(Image.open(PHOTOS / "rocket.jpg"), (640, 427), "JPEG", quality=70),
         encode(Image.open(PHOTOS / "astronaut.jpg"), (300, 300), "WEBP", quality=80, method=6),
         encode(chelsea.crop((90, 20, 390, 290)), (200, 180), "PNG", optimize=True),
