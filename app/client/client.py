@@ -24,7 +24,7 @@ class Client:
     """May be used from several threads. Every method raises Unreachable or RequestFailed."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = 120.0) -> None:
-        self.url = url.rstrip("/")
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         try:
             self._http = httpx.Client(
                 base_url=self.url,
