@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.errors import AppError, DeadlineExceeded, Overloaded
 from app.observability.metrics import RuntimeMetrics
@@ -21,6 +21,17 @@ from app.observability.metrics import RuntimeMetrics
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+class Opened(Protocol):
+    """An encoded input whose headers have been read."""
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether decoding may happen in a lane."""
+
+    def decode(self, out: "NDArray[np.uint8] | None" = None) -> "NDArray[np.uint8]":
+        """Pixels (H, W, 3), written to `out` when given; raises ImageError."""
 
 
 class Member:
@@ -51,14 +62,14 @@ class Member:
 
     def __init__(
         self,
-        payload: "bytes | NDArray[np.uint8] | None",
+        payload: "bytes | Opened | NDArray[np.uint8] | None",
         *,
         deadline_s: float,
         encode: "Callable[[NDArray[np.float32]], object]",
         resolved: Callable[["Member"], None],
     ) -> None:
         self.payload = payload
-        """Encoded bytes; pixels once prepared; None once they are in a batch."""
+        """Encoded bytes; opened by the engine; pixels once prepared aside; None once in a batch."""
         self.encode = encode
         """Turns this member's row of the outputs into its result."""
         self.deadline_s = deadline_s

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, ImageTooLarge, ImageUndecodable, InferenceFailed, UnsupportedMedia
 from app.observability.metrics import RuntimeMetrics
-from app.runtime.batcher import Batch, Batcher, Member
+from app.runtime.batcher import Batch, Batcher, Member, Opened
 from app.runtime.plan import Plan
 from app.runtime.session import RunStopped, Session
 from models.tasks.images import ImageError
@@ -28,13 +28,10 @@ _IMAGE_ERRORS: dict[str, type[AppError]] = {
 
 
 class Codec(Protocol):
-    """Bytes to pixels and outputs to answers, for one task."""
+    """Bytes to pixels, for one task."""
 
-    def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Pixels (H, W, 3) of one encoded image, written to `out` when given; raises ImageError."""
-
-    def is_cheap(self, data: bytes) -> bool:
-        """Whether decoding may happen in a lane."""
+    def open(self, data: bytes) -> Opened:
+        """Read the headers alone, in microseconds; raises ImageError for what they tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,31 +88,40 @@ class Engine:
         Raises Overloaded or DeadlineExceeded at once.
         """
         self.batcher.admit(member.deadline_s)
-        payload = member.payload
-        assert isinstance(payload, bytes)  # pixels are made here, not by callers
-        if self.codec.is_cheap(payload):
+        assert isinstance(member.payload, bytes)  # opened images and pixels are made here, not by callers
+        try:
+            opened = self.codec.open(member.payload)
+        except ImageError as error:
+            self._refuse(member, _image_error(error))
+            return
+        member.payload = opened
+        if opened.is_cheap:
             self.batcher.offer(member)
         else:
             self.batcher.reserve()
-            self._side_pool.submit(self._prepare, member, payload)
+            self._side_pool.submit(self._prepare, member, opened)
 
-    def _prepare(self, member: Member, data: bytes) -> None:
+    def _prepare(self, member: Member, opened: Opened) -> None:
         started_s = time.monotonic()
         self.large_decodes += 1
         try:
             if not member.is_cancelled:
-                member.payload = self.codec.decode(data)
+                member.payload = opened.decode()
             member.decode_s = time.monotonic() - started_s
             self.batcher.enqueue(member)
         except ImageError as error:
             self.batcher.release()
-            member.fail(_image_error(error))
-            self._metrics.failed()
-            member.resolved(member)
+            self._refuse(member, _image_error(error))
         except MemoryError:
             self.batcher.release()
-            member.fail(ImageTooLarge("There is not enough memory to decode it.", hint="Send a smaller one."))
-            member.resolved(member)
+            self._refuse(
+                member, ImageTooLarge("There is not enough memory to decode it.", hint="Send a smaller one.")
+            )
+
+    def _refuse(self, member: Member, error: AppError) -> None:
+        self._metrics.failed()
+        member.fail(error)
+        member.resolved(member)
 
     def hold(self) -> bool:
         """Keep it loaded until `let_go`. False when it is being unloaded: look the model up again."""
@@ -210,10 +216,10 @@ class Engine:
             row = buffer[len(live)]
             if isinstance(member.payload, np.ndarray):
                 row[:] = member.payload
-            elif member.payload is not None:
+            elif not isinstance(member.payload, bytes | None):
                 started_s = time.monotonic()
                 try:
-                    self.codec.decode(member.payload, row)
+                    member.payload.decode(row)
                 except ImageError as error:
                     member.fail(_image_error(error))
                     self._metrics.failed()

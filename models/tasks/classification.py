@@ -17,8 +17,8 @@ from PIL import Image
 from models.manifest import Manifest, Preprocessing
 from models.tasks.colour import rgb_array
 from models.tasks.exif import upright
-from models.tasks.image_facts import ImageError, ImageLimits
-from models.tasks.images import read_header, stored_pixels
+from models.tasks.image_facts import ImageLimits
+from models.tasks.images import Header, read_header, stored_pixels
 from models.tasks.jpeg import JpegHeader, jpeg_scale, scaled_size
 
 _RESAMPLING: Final = {
@@ -47,20 +47,25 @@ class ClassificationCodec:
         self._labels = manifest.labels
         self._limits = limits
 
+    def open(self, data: bytes) -> "OpenedImage":
+        """Read the headers alone: how it will be decoded, and whether that is cheap. Microseconds.
+
+        Raises ImageError for what headers can tell.
+        """
+        header = read_header(data, self._limits)
+        plan = self._plan(header.height, header.width, header.orientation >= 5)
+        if isinstance(header, JpegHeader):
+            cost = _jpeg_cost(len(data), header, plan.at_least)
+        else:
+            cost = header.width * header.height * _RASTER_COST
+        return OpenedImage(data, header, plan, cost < _CHEAP_PIXELS)
+
     def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Make the (height, width, 3) sRGB tensor; into `out`, a row of a batch for example, when given.
 
         Raises ImageError as `models.tasks.images.decode_image` does.
         """
-        header = read_header(data, self._limits)
-        plan = self._plan(header.height, header.width, header.orientation >= 5)
-        small = plan.fit(stored_pixels(data, header, at_least=plan.at_least))
-        if header.orientation != 1:
-            small = upright(small, header.orientation)
-        if out is None:
-            return small.copy()
-        np.copyto(out, small)
-        return out
+        return self.open(data).decode(out)
 
     def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
         """The `top_k` likeliest labels of logits (C,), highest score first, equal logits in index order.
@@ -85,21 +90,6 @@ class ClassificationCodec:
             Prediction(self._labels[index], score)
             for index, score in zip(best.tolist(), scores.tolist(), strict=True)
         ]
-
-    def is_cheap(self, data: bytes) -> bool:
-        """Whether decoding takes a few milliseconds at most, by the header; else it belongs in a side pool.
-
-        True as well for bytes that `decode` would refuse by their header.
-        """
-        try:
-            header = read_header(data, self._limits)
-        except ImageError:
-            return True
-        pixels = header.width * header.height
-        if not isinstance(header, JpegHeader):
-            return pixels * _RASTER_COST < _CHEAP_PIXELS
-        plan = self._plan(header.height, header.width, header.orientation >= 5)
-        return _jpeg_cost(len(data), header, plan.at_least) < _CHEAP_PIXELS
 
 
 _RASTER_COST = 10
@@ -206,3 +196,23 @@ class _Plan(NamedTuple):
         )
         rows, columns = self.content
         return rgb_array(Image.fromarray(pixels).resize((columns, rows), self.resample, box=box))
+
+
+class OpenedImage(NamedTuple):
+    """An encoded image whose headers have been read."""
+
+    data: bytes
+    header: Header
+    plan: _Plan
+    is_cheap: bool
+    """Decoding takes a few milliseconds at most; else it belongs in a side pool."""
+
+    def decode(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The tensor, as `ClassificationCodec.decode` makes it."""
+        small = self.plan.fit(stored_pixels(self.data, self.header, at_least=self.plan.at_least))
+        if self.header.orientation != 1:
+            small = upright(small, self.header.orientation)
+        if out is None:
+            return small.copy()
+        np.copyto(out, small)
+        return out

@@ -1,0 +1,1 @@
+"""What a running service costs before anybody uses it."""
