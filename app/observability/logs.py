@@ -45,7 +45,10 @@ def configure_logs(settings: Settings, *, stream: TextIO | None = None) -> None:
     render: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if is_text:
         plain = structlog.dev.plain_traceback
-        render.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain))
+        render += [
+            _drop_logger_name,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain, pad_event_to=0),
+        ]
     else:
         render += [structlog.processors.format_exc_info, _to_json]
     handler = logging.StreamHandler(out)
@@ -68,6 +71,11 @@ def bound(**facts: str) -> Iterator[None]:
     """Add facts to every line logged inside the block by this thread or asyncio task."""
     with bound_contextvars(**facts):
         yield
+
+
+def _drop_logger_name(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("logger", None)
+    return event
 
 
 def _to_json(_: object, __: str, event: MutableMapping[str, Any]) -> str:

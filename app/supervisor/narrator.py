@@ -84,7 +84,7 @@ class Narrator:
                 self._display.progress(name, job.phase or job.status.value, job.progress)
             elif job.id not in self._shown:
                 self._shown.add(job.id)
-                self._display.ended(name, job.status.value, job.error["message"] if job.error else None)
+                self._display.ended(name, job.status.value, _why(job))
 
     def _say_not_ready(self, reason: str) -> None:
         if not self._has_said_not_ready:
@@ -121,6 +121,12 @@ class JobWatch:
     def close(self) -> None:
         """Give the connection back."""
         self._database.close()
+
+
+def _why(job: "Job") -> str | None:
+    if job.error is None:
+        return None
+    return " ".join(str(job.error[part]) for part in ("message", "hint") if job.error.get(part))
 
 
 def _message(body: bytes) -> str:

@@ -134,12 +134,12 @@ def test_an_idle_worker_ends_on_a_signal(make_workers, number):
 def test_the_job_of_a_killed_worker_is_taken_up_by_another(make_workers):
     workers = make_workers(lease_s=1.0, heartbeat_s=0.3)
     killed = workers.start()
-    job_id = workers.nap(2.5)
+    job_id = workers.nap(4)
     workers.wait(lambda: workers.get(job_id).phase == "napping")
     [child] = psutil.Process(killed.pid).children()
     killed.kill()
     killed.wait()
-    child.wait(5)  # its lifeline is cut
+    child.wait(3)  # its lifeline is cut
     workers.start()
     workers.wait_succeeded(job_id)
     assert workers.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]
