@@ -34,7 +34,7 @@ _NAMED_SAMPLES = 3
 class Codec(Protocol):
     """What the comparison needs of a codec."""
 
-    def decode(self, data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def decode(self, data: bytes, /) -> NDArray[np.uint8]:
         """Encoded bytes to (H, W, 3)."""
 
     def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:

@@ -44,9 +44,13 @@ def bring_source(
     folder = context.work_dir / "source"
     folder.mkdir(exist_ok=True)
 
+    furthest = 0.0
+
     def show(done_bytes: int, total_bytes: int | None) -> None:
+        nonlocal furthest  # an archive is downloaded and then unpacked: two counts of bytes
         total = total_bytes or expected_bytes
-        context.progress(0.4 * min(done_bytes / total, 1.0) if total else 0.0, "downloading")
+        furthest = max(furthest, 0.4 * min(done_bytes / total, 1.0) if total else 0.0)
+        context.progress(furthest, "downloading")
 
     try:
         source = parse_source(uri)
