@@ -52,7 +52,8 @@ def start_and_ask(data_dir: Path, *, cut: bool, limit_s: float) -> tuple[float, 
         "ATHANOR_PORT": str(PORT),
     }
     script = (
-        f"ip link set lo up 2>/dev/null; \"{sys.executable}\" -c 'import sys; exec(sys.stdin.read())' {limit_s} "
+        f"ip link set lo up 2>/dev/null; \"{sys.executable}\" -c 'import sys; exec(sys.stdin.read())' "
+        f"{limit_s} "
         f'<"$ASK" & ask=$!; "{Path(sys.executable).parent / "athanor"}" serve >"$LOG" 2>&1 & '
         'trap "kill $!; wait" TERM; wait $ask; echo "asked $?"; wait'
     )

@@ -4,6 +4,7 @@ An open loop does not slow down when the server does, which is what makes an ove
 """
 
 import asyncio
+import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ class Outcome:
     latencies_s: dict[int, list[float]] = field(default_factory=dict)
     wrong: int = 0
     """Answers with status 200 that did not hold what they should."""
+    retry_after_s: set[int] = field(default_factory=set)
+    """Values of Retry-After seen."""
     unsent: int = 0
     """Requests that found no free connection: the generator's own limit, 0 in a valid run."""
 
@@ -57,6 +60,10 @@ class Connection(asyncio.Protocol):
         self._sent_s = time.perf_counter()
         self._transport.write(request)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Collect one answer."""
         self._buffer += data
@@ -70,8 +77,11 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) < self._need:
             return
         status = int(self._buffer[9:12])
+        retry = re.search(rb"retry-after: (\d+)", self._buffer)
         right = self._expected in self._buffer
         assert self._outcome is not None
+        if retry:
+            self._outcome.retry_after_s.add(int(retry[1]))
         self._outcome.note(status, time.perf_counter() - self._sent_s, right=right)
         self._buffer, self._need = b"", -1
         self._idle.append(self)
@@ -98,6 +108,11 @@ class Generator:
             await loop.create_connection(
                 lambda: Connection(self._idle, self._expected), "127.0.0.1", self._port
             )
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for connection in self._idle:
+            connection.close()
 
     async def closed(self, connections: int, seconds: float) -> Outcome:
         """Each connection sends as soon as it is answered."""

@@ -1,0 +1,25 @@
+import ast
+import tomllib
+from pathlib import Path
+
+PROMISES = tomllib.loads(Path("tests/must_show.toml").read_text())
+
+
+def test_every_promise_names_what_shows_it():
+    assert [name.partition("-")[0] for name in PROMISES] == [str(number) for number in range(1, 11)]
+    for name, shown in PROMISES.items():
+        assert shown.get("tests") or shown.get("benchmarks"), name
+        for test in shown.get("tests", []):
+            path, _, function = test.partition("::")
+            functions = [
+                node.name for node in ast.parse(Path(path).read_text()).body if hasattr(node, "name")
+            ]
+            assert function in functions, test
+
+
+def test_every_benchmark_that_shows_a_promise_has_committed_results():
+    folders = {folder for shown in PROMISES.values() for folder in shown.get("benchmarks", [])}
+    assert len(folders) >= 3
+    for folder in folders:
+        results = [path for path in Path(folder).rglob("*.jsonl") if path.stat().st_size]
+        assert results, f"{folder} has no results: run it and commit what it measured"
