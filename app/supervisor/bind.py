@@ -8,11 +8,19 @@ from app.settings import Settings
 
 BACKLOG = 2048
 """Connections that may wait to be accepted."""
+EXAMPLE_KEY = "replace-this-with-a-long-random-value"
+"""What `.env.example` has for a key: known to everybody."""
 
 
 def check_bind(settings: Settings) -> None:
-    """Refuse an address that others can reach while no key is set. Raises Forbidden."""
+    """Refuse an address that others can reach while no key is set, and the example key. Raises Forbidden."""
     key = settings.api_key.get_secret_value() if settings.api_key else ""
+    if key == EXAMPLE_KEY:
+        raise Forbidden(
+            "ATHANOR_API_KEY still has the value of .env.example, which everybody knows.",
+            param="api_key",
+            hint="Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        )
     if not settings.binds_loopback and not key:
         raise Forbidden(
             f"Other machines could reach {settings.host}, and no key is set.",
