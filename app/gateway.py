@@ -10,12 +10,13 @@ import sys
 
 import uvicorn
 
-from app.errors import AppError
+from app.db import migrate
+from app.errors import AppError, Conflict
 from app.main import create_app
-from app.observability.logs import configure_logs
+from app.observability.logs import configure_logs, get_logger
 from app.runtime.heap import tame_heap
 from app.settings import Settings
-from app.supervisor.bind import BACKLOG, bind, check_bind
+from app.supervisor.bind import BACKLOG, bind, check_bind, url_of
 from app.supervisor.handover import take
 from app.supervisor.lifeline import die_with
 
@@ -32,13 +33,22 @@ def main() -> int:
             return 0
         serve(Settings(), listener)
         return 0
-    settings = Settings()
+    return serve_alone(Settings())
+
+
+def serve_alone(settings: Settings) -> int:
+    """Check, bind, serve. Returns the exit code."""
+    configure_logs(settings)
+    log = get_logger(__name__)
     try:
         check_bind(settings)
+        if not migrate.is_current(settings.sqlalchemy_url):
+            raise Conflict("The database is not at this version's revision.", hint="Run `athanor migrate`.")
         listener = bind(settings)
     except AppError as error:
-        sys.stderr.write(f"athanor: {error.message}\n{error.hint or ''}\n")
+        log.error("no_start", message=error.message, hint=error.hint)
         return 1
+    log.info("listening", url=url_of(listener))
     serve(settings, listener)
     return 0
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from app.access.principal import SYSTEM
+from app.db.tables import JobRow
 from app.errors import UnknownModel
 from app.jobs.states import JobStatus
 from models.manifest import MODEL_FILE
@@ -44,8 +45,6 @@ def test_a_run_whose_lease_was_lost_while_it_published_publishes_nothing(bench, 
     job_id, thread = bench.start("publish", name="tabby")
     assert staging.wait(20)
     with bench.database.begin() as session:  # another worker has taken the job over meanwhile
-        from app.db.tables import JobRow
-
         session.get(JobRow, job_id).lease_token += 1
     go_on.set()
     thread.join(10)

@@ -78,7 +78,7 @@ class Service:
         except (OSError, ValueError):
             return False
 
-    def wait(self, condition, timeout_s=20.0, what="it"):
+    def wait(self, condition, timeout_s=60.0, what="it"):
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not happen; the log:\n{self.log.read_text()}"
