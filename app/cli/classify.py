@@ -167,8 +167,8 @@ def _csv_rows() -> Callable[[str, Json], None]:
     def show(path: str, answer: Json) -> None:
         if "error" in answer:
             writer.writerow([path, "", "", "", "", answer["error"]["code"]])
-            return
-        for rank, each in enumerate(answer["predictions"], 1):
+        for rank, each in enumerate(answer.get("predictions", ()), 1):
             writer.writerow([path, answer["model"], rank, each["label"], f"{each['score']:.6f}", ""])
+        sys.stdout.flush()
 
     return show
