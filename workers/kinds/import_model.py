@@ -29,6 +29,7 @@ from workers.kinds.import_sources import bring_source, bring_upload
 from workers.kinds.import_spec import ImportSpec, read_spec
 
 _STARTER = "starter:"
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin"})
 
 
 def run(context: JobContext) -> Outcome:
@@ -73,7 +74,14 @@ def _import_file(context: JobContext, order: ImportSpec) -> Outcome:
     reference = None
     if order.reference is not None:
         reference = _copy(bring_upload(context, order.reference).path, context.work_dir)
-    if order.manifest.architecture is None or file.file_name.endswith(".onnx"):
+    is_weights = Path(file.file_name).suffix.lower() in WEIGHT_SUFFIXES
+    if is_weights and order.manifest.architecture is None:
+        raise ImportRefused(
+            f"{file.file_name} holds weights without a graph.",
+            param="manifest.architecture",
+            hint="Give `architecture`, timm's name of the network, in the spec's `manifest`.",
+        )
+    if not is_weights:
         manifest, adopted = adopt_onnx(context, order, file)
         return _finish(context, order, manifest, reference=reference, adopted=adopted)
     from workers.kinds.import_network import export_weights  # noqa: PLC0415 - torch

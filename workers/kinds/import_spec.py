@@ -16,7 +16,7 @@ def _triple(value: object) -> object:
 
 
 T = TypeVar("T", bound=BaseModel)
-Triple = Annotated[tuple[float, float, float], BeforeValidator(_triple)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -33,7 +33,7 @@ class Usage(_Frozen):
     fit: Literal["crop", "squash", "pad"] = "crop"
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
-    mean: Triple = (0.0, 0.0, 0.0)
+    mean: Annotated[tuple[Finite, Finite, Finite], BeforeValidator(_triple)] = (0.0, 0.0, 0.0)
     std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_triple)] = (1.0, 1.0, 1.0)
     layout: Literal["nchw", "nhwc"] | None = None
     channels: Literal["rgb", "bgr", "grey"] | None = None

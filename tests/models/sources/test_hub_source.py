@@ -3,68 +3,21 @@
 import hashlib
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
-from urllib.parse import unquote
 
 import pytest
 
 from models.sources import SourceCode, SourceError, parse_source
+from tests.hub import hub_server
 
 MODEL = bytes(range(256)) * 500
-COMMIT = "1f2e3d4c" * 5
 URI = "hf:org/name@v1#onnx/model.onnx"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers HEAD and GET of /{repo}/resolve/{revision}/{file} as the Hub does."""
-
-    protocol_version = "HTTP/1.1"
-    files: ClassVar = {("org/name", "v1", "onnx/model.onnx"): MODEL}
-
-    def do_HEAD(self):
-        self._answer(with_body=False)
-
-    def do_GET(self):
-        self._answer(with_body=True)
-
-    def _answer(self, *, with_body):
-        self.server.asked.append(f"{self.command} {self.path}")
-        repo, _, rest = unquote(self.path.partition("?")[0]).lstrip("/").partition("/resolve/")
-        revision, _, file = rest.partition("/")
-        data = self.files.get((repo, revision, file))
-        if data is None:
-            is_known = any(repo == known for known, *_ in self.files)
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if is_known else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
 def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.asked = []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with hub_server({("org/name", "v1", "onnx/model.onnx"): MODEL}) as server:
+        yield server
 
 
 def test_a_file_arrives_from_the_endpoint(hub, context, sha256):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import textwrap
@@ -22,10 +23,10 @@ def imports(tmp_path):
 def run_python():
     """Runs a script in a fresh interpreter at the repository's root; returns what it prints."""
 
-    def run(script):
+    def run(script, **environment):
         root = Path(__file__).parents[3]
         return subprocess.check_output(
-            [sys.executable, "-c", textwrap.dedent(script)], cwd=root, text=True
+            [sys.executable, "-c", textwrap.dedent(script)], cwd=root, text=True, env=os.environ | environment
         ).strip()
 
     return run

@@ -178,6 +178,7 @@ def test_a_sample_that_is_no_image_is_named(bundle, lite0, tmp_path):
         ({"manifest": {"labels": ["a", " "], "height": 8, "width": 8}}, ImportRefused, "Label 1 is empty"),
         ({"manifest": {"labels": ["a", "b"]}}, ImportRefused, "image size is missing"),
         ({"manifest": {"labels": ["a"], "std": [0, 1, 1]}}, InvalidRequest, "manifest.std"),
+        ({"manifest": {"labels": ["a"], "mean": "inf"}}, InvalidRequest, "manifest.mean"),
         ({"manifest": {"labels": ["a"], "colour": "red"}}, InvalidRequest, "manifest.colour"),
         ({"name": "Not A Name"}, InvalidRequest, "cannot be named"),
         ({"task": "embedding"}, ImportRefused, "embedding cannot be imported yet"),
