@@ -157,5 +157,6 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if "ERROR" in line]
-    return (lines[-1] if lines else "no wheel came")[:300]
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "ERROR" in line]
+    return (errors or lines or ["no wheel came"])[-1][:300]
