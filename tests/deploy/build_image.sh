@@ -18,7 +18,7 @@ trap 'rm -rf "$work"' EXIT
 if [ "$BASE" = "localhost/athanor-base:$SUITE" ] && ! buildah inspect --type image "$BASE" >/dev/null 2>&1; then
     echo "Making $BASE"
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv "$SUITE" "$work/root" \
-        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
+        ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
     rm -rf "$work"/root/var/cache/apt/* "$work"/root/var/lib/apt/lists/* "$work"/root/usr/share/doc/* \
         "$work"/root/usr/share/man/* "$work"/root/usr/share/locale/*
     container=$(buildah from scratch)
