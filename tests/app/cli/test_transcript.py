@@ -5,158 +5,16 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import pytest
 
-from app.access.principal import SYSTEM
 from app.cli import VERBS
-from app.db.session import Database
-from app.db.tables import VersionRow
-from app.registry.service import Registry
-from app.storage.objects import ObjectStore
-from models.export.reference import Reference, write_reference
-from models.manifest import MODEL_FILE
-from tests.app.supervisor.service_process import REPOSITORY, Service
-from tests.colour_models import COLOURS, SIDE, picture, publish_colours, write_colour_model
+from tests.app.supervisor.service_process import REPOSITORY
+from tests.colour_models import COLOURS, picture
 
-ATHANOR = (sys.executable, "-c", "from app.cli import main; main()")
-KEY = "a-key-that-only-this-test-knows"
 IMPORT = ("import", "colours.onnx", "--size", "32", "--crop", "1")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-class Desk:
-    """A folder with files, and the environment of somebody who works there."""
-
-    def __init__(self, folder, environment):
-        self.folder = folder
-        self.environment = environment
-
-    def start(self, *arguments, **more):
-        return subprocess.Popen(
-            [*ATHANOR, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **more},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *arguments, **more):
-        process = self.start(*map(str, arguments), **more)
-        out, err = process.communicate(timeout=120)
-        assert "Traceback" not in err, err
-        return Said(process.returncode, out, err)
-
-    def refuses(self, *arguments, code=1, **more):
-        """Its one or two lines on standard error; nothing on standard output."""
-        said = self(*arguments, **more)
-        assert (said.code, said.out) == (code, ""), said
-        last = said.err[said.err.index("athanor: ") :].splitlines()
-        assert 1 <= len(last) <= 2, said.err
-        return "\n".join(last)
-
-
-def lay_out(folder):
-    """The files that the commands below name."""
-    write_colour_model(folder / "colours.onnx")
-    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
-    (folder / "notes.onnx").write_text("these are notes")
-    (folder / "pictures" / "more").mkdir(parents=True)
-    for colour in COLOURS:
-        (folder / "pictures" / f"{colour}.png").write_bytes(picture(colour))
-    (folder / "pictures" / "more" / "deep.JPG").write_bytes(picture("blue", format_="JPEG"))
-    (folder / "pictures" / "notes.txt").write_text("no picture")
-    (folder / "broken.png").write_bytes(picture("red")[:60])
-    samples = tuple(picture(colour, size=SIDE) for colour in COLOURS)
-    pixels = np.stack([np.full((SIDE, SIDE, 3), np.eye(3, dtype=np.uint8)[k] * 255) for k in range(3)])
-    session = onnxruntime.InferenceSession(str(folder / "colours.onnx"))
-    logits = session.run(None, {"image": pixels.astype(np.uint8)})[0]
-    write_reference(
-        folder / "reference.safetensors",
-        Reference(samples=samples, logits=logits, labels=COLOURS, by="the test"),
-    )
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    service = Service(
-        tmp_path_factory.mktemp("transcript") / "data", API_KEY=KEY, DEFAULT_CLASSIFIER="colours"
-    ).start()
-    service.wait((service.data_dir / "serve.json").exists, what="the announcement")
-    yield service
-    service.end()
-
-
-@pytest.fixture(scope="module")
-def athanor(service, tmp_path_factory):
-    """Somebody on the service's machine, with its settings, in a folder of their own."""
-    desk = Desk(tmp_path_factory.mktemp("desk"), service.environment)
-    lay_out(desk.folder)
-    imported = desk(*IMPORT, "--name", "colours", "--labels", "red,green,blue")
-    assert (imported.code, imported.out) == (0, "colours:1 is ready.\n"), imported
-    return desk
-
-
-class Publisher:
-    """Publishes versions as a finished job does, in the running service's own registry."""
-
-    def __init__(self, service, folder):
-        settings = service.settings()
-        self.database = Database(settings.sqlalchemy_url)
-        self.objects = ObjectStore.from_settings(settings)
-        self.registry = Registry(self.database, self.objects)
-        self.folder = folder
-
-    def __call__(self, name, **options):
-        publish_colours(self.registry, self.folder, name=name, **options)
-
-    def file(self, name, file):
-        artifact = self.registry.get_version(SYSTEM, name, 1).artifact(file)
-        return self.objects.fetch(SYSTEM, artifact.sha256)
-
-    def alter_manifest(self, name, change):
-        """What somebody with the database in hand could do."""
-        version = self.registry.get_version(SYSTEM, name, 1)
-        with self.database.begin() as session:
-            row = session.get(VersionRow, version.id)
-            altered = json.loads(json.dumps(row.manifest))
-            change(altered)
-            row.manifest = altered
-
-
-@pytest.fixture
-def publish(athanor, service, tmp_path):
-    publisher = Publisher(service, tmp_path)
-    yield publisher
-    publisher.database.close()
-
-
-@pytest.fixture
-def stranger(athanor, tmp_path):
-    """Somebody elsewhere: no service runs on their data dir, no key is in their environment."""
-    environment = {name: value for name, value in athanor.environment.items() if "ATHANOR" not in name}
-    return Desk(athanor.folder, {**environment, "ATHANOR_DATA_DIR": str(tmp_path), "ATHANOR_PORT": "1"})
 
 
 # -- import ------------------------------------------------------------------------------------------
@@ -352,74 +210,6 @@ def test_classify_takes_many_pictures_in_bounded_time(athanor):
     assert labels == [COLOURS[index % 3] for index in range(200)]
 
 
-# -- verify, doctor ----------------------------------------------------------------------------------
-
-
-def test_verify_says_what_it_could_hold_a_version_against(athanor):
-    said = athanor("verify", "colours@default")
-    assert said.code == 0
-    assert said.out.splitlines()[-1].startswith(
-        "colours:1 is unchanged and answers; nobody has given outputs"
-    )
-    assert "has no version 9" in athanor.refuses("verify", "colours:9")
-    assert "There is no model 'colour'" in athanor.refuses("verify", "colour")
-    assert "is not a model reference" in athanor.refuses("verify", "colours:x")
-
-
-def test_verify_finds_a_changed_file(athanor, publish):
-    publish("tampered", labels=("a", "b", "c"), gain=5.0)
-    assert athanor("verify", "tampered").code == 0
-    stored = publish.file("tampered", MODEL_FILE)
-    stored.chmod(0o600)
-    stored.write_bytes(stored.read_bytes().replace(b"gain", b"niag"))
-    assert "do not match their hash" in athanor.refuses("verify", "tampered")
-
-
-def test_verify_finds_a_certificate_about_something_else(athanor, publish):
-    publish("borrowed", labels=("a", "b", "c"), gain=6.0)
-    publish.alter_manifest("borrowed", lambda manifest: manifest["labels"].reverse())
-    refused = athanor.refuses("verify", "borrowed")
-    assert "borrowed:1 does not hold: The manifest is not the certified one" in refused
-
-
-def test_doctor_names_the_processes_and_what_models_take(athanor, service):
-    said = athanor("doctor")
-    assert said.code == 0, said.out
-    assert f"(pid {service.process.pid})" in said.out
-    assert f"runs (pid {service.pid_of('workers')})" in said.out
-    assert "CPUExecutionProvider works" in said.out
-    facts = athanor("doctor", "--json").json
-    assert facts["healthy"] is True
-    states = {finding["part"]: finding["state"] for finding in facts["findings"]}
-    assert {states[part] for part in ("service", "worker", "database", "broker", "objects", "provider")} == {
-        "ok"
-    }
-    [size] = [each["size_bytes"] for each in facts["versions"] if each["model"] == "colours:1"]
-    assert size > (athanor.folder / "colours.onnx").stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "part"),
-    [
-        ("ATHANOR_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none", "database"),
-        ("ATHANOR_BROKER_URL", "redis://127.0.0.1:1/0", "broker"),
-        ("ATHANOR_OBJECTS_URL", "gopher://bucket", "objects"),
-        ("ATHANOR_URL", "http://127.0.0.1:1", "service"),
-        ("ATHANOR_API_KEY", "wrong", "service"),
-    ],
-)
-def test_doctor_finds_what_is_broken(athanor, setting, value, part):
-    said = athanor("doctor", "--json", **{setting: value})
-    broken = {finding["part"] for finding in said.json["findings"] if finding["state"] == "broken"}
-    assert (said.code, said.json["healthy"], part in broken) == (1, False, True), said.json
-
-
-def test_doctor_is_calm_where_nothing_was_started(stranger):
-    said = stranger("doctor")
-    assert said.code == 0
-    assert "not running" in said.out
-
-
 # -- reaching the service ----------------------------------------------------------------------------
 
 REQUESTS = [
@@ -447,13 +237,10 @@ def test_a_wrong_key_is_two_lines(athanor, arguments):
 
 def test_an_address_and_a_key_reach_it_from_elsewhere(athanor, service, stranger):
     url = json.loads((service.data_dir / "serve.json").read_text())["url"]
-    assert "colours" in stranger("models", "--url", url, ATHANOR_API_KEY=KEY).out
-    assert "colours" in stranger("models", ATHANOR_URL=url, ATHANOR_API_KEY=KEY).out
+    key = service.environment["ATHANOR_API_KEY"]
+    assert "colours" in stranger("models", "--url", url, ATHANOR_API_KEY=key).out
+    assert "colours" in stranger("models", ATHANOR_URL=url, ATHANOR_API_KEY=key).out
     assert "key" in stranger.refuses("models", "--url", url)
-
-
-def test_nothing_was_kept_here_is_said_by_verify(stranger):
-    assert "Nothing has been kept in" in stranger.refuses("verify", "colours")
 
 
 def test_ctrl_c_stops_watching_and_not_the_job(athanor):
