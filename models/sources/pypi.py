@@ -150,9 +150,10 @@ def parse_pypi(uri: str) -> PypiSource:
 
 def _size_bytes(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # pip moves and removes while we look
-            total += path.stat().st_size if path.is_file() else 0
+    for where, _, names in os.walk(folder):  # goes on, unlike rglob, when pip removes a folder meanwhile
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(where) / name).stat().st_size
     return total
 
 
