@@ -37,6 +37,11 @@ check: $(VENV)/.dev ## lint, types, import contracts, size limits
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python tests/size_limits.py
 
+bench: $(VENV)/.dev ## measure: serving against its limit and peers, overload, footprint (an idle machine, half an hour)
+	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.overload
+	@$(BIN)/python -m benchmarks.footprint
+
 format: $(VENV)/.dev ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
