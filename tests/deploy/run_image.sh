@@ -6,16 +6,15 @@ export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 PORT=${PORT:-18000}
 key=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')
 container=$(buildah from --pull-never athanor:serve)
-gateway=
-trap '[ -z "$gateway" ] || kill "$gateway"; wait; buildah rm "$container" >/dev/null' EXIT
+pid_file=$(buildah mount "$container")/tmp/gateway.pid  # isolation is chroot: its processes are ours to signal
+trap 'if [ -e "$pid_file" ]; then kill "$(cat "$pid_file")"; wait; fi; buildah rm "$container" >/dev/null' EXIT
 
 inside() { buildah run --env ATHANOR_API_KEY="$key" --env ATHANOR_PORT="$PORT" "$container" -- "$@"; }
 
 inside sh -c 'echo "user $(id -u), $(python --version), $(du -sm /opt/athanor | cut -f1) MB in /opt/athanor"'
 inside python -c 'import importlib.util as u; assert u.find_spec("torch") is None; print("no torch")'
 inside athanor migrate
-inside athanor serve --gateway-only &
-gateway=$!
+inside sh -c 'echo $$ >/tmp/gateway.pid; exec athanor serve --gateway-only' &
 for _ in $(seq 100); do
     inside python -m app.healthcheck 2>/dev/null && break
     sleep 0.2
