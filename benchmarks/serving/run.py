@@ -248,10 +248,10 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--seconds", type=float, default=7, help="of each cell")
+    add("--seconds", type=float, default=6, help="of each cell")
     add("--rounds", type=int, default=3)
     add("--warm", type=float, default=1, help="seconds before each cell's window opens")
-    add("--grid-seconds", type=float, default=3, help="of each configuration that is tried")
+    add("--grid-seconds", type=float, default=2, help="of each configuration that is tried")
     add("--connections", type=int, nargs="+", default=[32, 1, 8, 128])
     add("--models", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     servers = ["athanor", "empty", "fastapi", "litserve", "bentoml"]

@@ -80,7 +80,7 @@ def _peers_environment(folder: Path) -> Path:
 
 
 def commit() -> str:
-    """Short hash of the commit, with `-dirty` when anything but results differs from it."""
+    """Short hash of the commit, with `-dirty` when a file that it has differs from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--match=", "--dirty"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
