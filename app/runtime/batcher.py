@@ -142,8 +142,10 @@ class Batcher:
         self._metrics = metrics
         self._queue: deque[Member] = deque()
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
-        self._idle = 0
+        self._gates: list[threading.Lock] = []
+        """Of lanes that wait. The one that came last is woken first: its caches are still warm."""
+        self._free_lanes = 0
+        """Lanes inside `take`, waiting or just woken."""
         self._preparing = 0
         self._is_closed = False
         self._seconds_per_member = 0.0
@@ -211,8 +213,8 @@ class Batcher:
         with self._lock:
             self._preparing -= 1
             self._queue.append(member)
-            if self._idle:
-                self._work.notify()
+            if self._gates:
+                self._gates.pop().release()
 
     def cancel(self, member: Member) -> None:
         """Nobody waits for this member any more. Frees its place, or its run when it was the last in it."""
@@ -232,28 +234,40 @@ class Batcher:
     def take(self, limit: int) -> Batch | None:
         """Block until members wait, then take at most `limit`; None once closed and empty.
 
-        While other lanes idle, a lane leaves them their share: two waiting members and two idle lanes
+        While other lanes are free, a lane leaves them their share: two waiting members and two free lanes
         make two batches of one, which answers both sooner than one batch of two.
         """
+        with self._lock:
+            self._free_lanes += 1
         while True:
             with self._lock:
-                self._idle += 1
-                while not self._queue and not self._is_closed:
-                    self._work.wait()
-                idle, self._idle = self._idle, self._idle - 1
-                if not self._queue:
+                if self._queue:
+                    share = -(-len(self._queue) // self._free_lanes)
+                    batch, late = self._batch(min(limit, share), limit)
+                    self._free_lanes -= bool(batch.members)
+                elif self._is_closed:
                     return None
-                share = -(-len(self._queue) // idle)
-                members, late = self._pop(min(limit, share))
-                batch = Batch(members)
-                for member in members:
-                    member.batch = batch
-                    member.batch_limit = limit
+                else:
+                    gate = threading.Lock()
+                    gate.acquire()
+                    self._gates.append(gate)
+                    batch, late = None, []
+            if batch is None:
+                gate.acquire()  # until `enqueue` or `close` opens it
+                continue
             for member in late:
                 self._metrics.refused("late")
                 member.resolved(member)
-            if members:
+            if batch.members:
                 return batch
+
+    def _batch(self, size: int, limit: int) -> tuple[Batch, list[Member]]:
+        members, late = self._pop(size)
+        batch = Batch(members)
+        for member in members:
+            member.batch = batch
+            member.batch_limit = limit
+        return batch, late
 
     def _pop(self, limit: int) -> tuple[list[Member], list[Member]]:
         """The next live members, and those whose deadline passed while they waited (already failed)."""
@@ -288,4 +302,5 @@ class Batcher:
         """Let lanes end once the queue is empty; new offers are refused."""
         with self._lock:
             self._is_closed = True
-            self._work.notify_all()
+            while self._gates:
+                self._gates.pop().release()

@@ -1,6 +1,7 @@
 """The queue of one engine, driven without threads: each test plays the lanes itself."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -143,24 +144,23 @@ def test_a_reserved_place_counts_until_it_is_released(batcher, offer):
     assert not batcher.is_full
 
 
-def test_idle_lanes_share_what_waits(batcher, offer, clock, metrics):
+def test_free_lanes_share_what_waits(offer, batcher):
     """Two lanes wait; four members come at once: each lane takes two, not one lane all four."""
-    shared = Batcher(capacity=8, lanes=2, metrics=metrics.for_model("net"), clock=clock)
     taken = []
 
     def lane():
-        batch = shared.take(4)
-        taken.append(len(batch.members))
+        taken.append(len(batcher.take(4).members))
 
     lanes = [threading.Thread(target=lane) for _ in range(2)]
     for thread in lanes:
         thread.start()
-    while shared._idle < 2:  # both lanes are waiting
-        pass
-    with shared._lock:  # all four come before a lane can look
-        for _ in range(4):
-            shared._queue.append(Member(b"", deadline_s=1e9, encode=np.asarray, resolved=lambda _: None))
-        shared._work.notify_all()
+    while len(batcher._gates) < 2:  # both are waiting
+        time.sleep(0.001)
+    gates, batcher._gates = batcher._gates, []  # nobody is woken before all four are there
+    for _ in range(4):
+        offer()
+    for gate in gates:
+        gate.release()
     for thread in lanes:
         thread.join(5)
     assert taken == [2, 2]
