@@ -1,43 +1,64 @@
 """Twice the capacity for a minute: `python -m benchmarks.overload [--seconds 60]`.
 
-Capacity is what a closed loop of 32 connections gets from the same server right before. The model is the
-starter's size (MobileNetV3-S with random weights would do as well): any ONNX file of the served form. The
-result, with the server's own histogram of refusal times, is appended to `results.jsonl`.
+Capacity is what a closed loop of 32 connections gets from the same server right before and right after (the
+mean of both, for machines whose speed drifts). The model is the starter, imported into a data directory of
+its own unless `--data-dir` names one that has it; the picture is a real photo. The result, with the
+server's own histogram of refusal times, is appended to `results.jsonl`.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import platform
 import re
+import shutil
 import subprocess
+import sys
 import tempfile
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from benchmarks.overload.open_loop import Generator, Outcome
-from tests.colour_models import picture, publish_colours
-from tests.serving import World, gateway
+from tests.serving import World, free_port, gateway
 
 HERE = Path(__file__).parent
-CONNECTIONS = 600
+ROOT = HERE.parent.parent
 
 
-async def measure(world: World, seconds: float) -> tuple[Outcome, Outcome]:
-    """Capacity first, then twice as much."""
+async def measure(world: World, seconds: float) -> tuple[list[float], Outcome]:
+    """Capacity per second before and after, and twice as much between."""
     generator = Generator(
         world.settings.port,
-        path="/v1/classification?model=net&top_k=1",
-        body=picture("green", size=512, format_="JPEG"),
-        expected=b'"label":"green"',
+        path="/v1/classification?top_k=1",
+        body=(ROOT / "examples" / "photos" / "flower.jpg").read_bytes(),
+        expected=b'"label":"daisy"',
     )
-    await generator.connect(CONNECTIONS)
     await generator.closed(32, 3.0)  # warm-up
-    capacity = await generator.closed(32, 10.0)
-    overload = await generator.open(2 * capacity.statuses[200] / capacity.seconds, seconds)
-    return capacity, overload
+    before = await generator.closed(32, 15.0)
+    overload = await generator.open(2 * before.statuses[200] / before.seconds, seconds)
+    after = await generator.closed(32, 15.0)
+    return [run.statuses[200] / run.seconds for run in (before, after)], overload
+
+
+def import_starter(data_dir: Path) -> None:
+    """One run of the real service until the starter answers."""
+    environment = {**os.environ, "ATHANOR_DATA_DIR": str(data_dir), "ATHANOR_PORT": str(free_port())}
+    service = subprocess.Popen([str(Path(sys.executable).parent / "athanor"), "serve"], env=environment)
+    try:
+        for _ in range(600):
+            time.sleep(1)
+            with suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{environment['ATHANOR_PORT']}/health/ready").is_success:
+                    return
+        raise SystemExit("the starter was not imported within ten minutes")
+    finally:
+        service.terminate()
+        service.wait(20)
 
 
 def refusals_at_server(text: str) -> dict[str, float]:
@@ -50,14 +71,18 @@ def main() -> None:
     """Measure, print, append."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--work", type=int, default=2, help="size of the model: rounds of matrix products")
+    parser.add_argument("--data-dir", type=Path, help="of a service that has imported the starter")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as world:
-        publish_colours(world.registry, Path(folder) / "net", name="net", work=arguments.work)
-        httpx.post(f"{world.url}/v1/classification?model=net", content=picture("red"), timeout=60)
-        capacity, overload = asyncio.run(measure(world, arguments.seconds))
-        refusals = refusals_at_server(httpx.get(f"{world.url}/metrics").text)
-    capacity_per_s = capacity.statuses[200] / capacity.seconds
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = Path(folder, "data")
+        if arguments.data_dir:
+            shutil.copytree(arguments.data_dir, data_dir, ignore=shutil.ignore_patterns("*.sock", "serve.*"))
+        else:
+            import_starter(data_dir)
+        with gateway(Path(folder), default_classifier="efficientnet-lite0") as world:
+            capacities, overload = asyncio.run(measure(world, arguments.seconds))
+            refusals = refusals_at_server(httpx.get(f"{world.url}/metrics").text)
+    capacity_per_s = sum(capacities) / len(capacities)
     goodput_per_s = overload.statuses[200] / overload.seconds
     row = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -65,12 +90,12 @@ def main() -> None:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip(),
         "machine": platform.processor() or platform.machine(),
-        "capacity_per_s": round(capacity_per_s, 1),
-        "offered_per_s": round(2 * capacity_per_s, 1),
+        "capacity_per_s": [round(capacity, 1) for capacity in capacities],
+        "offered_per_s": round(2 * capacities[0], 1),
         "seconds": overload.seconds,
         "statuses": dict(overload.statuses),
         "wrong": overload.wrong,
-        "unsent": overload.unsent,
+        "lost": overload.lost,
         "goodput_share_of_capacity": round(goodput_per_s / capacity_per_s, 3),
         "refusal_p99_ms_at_client": round(overload.percentile_ms(429, 0.99), 1),
         "refusals_by_server_seconds": refusals,

@@ -7,6 +7,7 @@ import asyncio
 import re
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 
@@ -21,8 +22,8 @@ class Outcome:
     """Answers with status 200 that did not hold what they should."""
     retry_after_s: set[int] = field(default_factory=set)
     """Values of Retry-After seen."""
-    unsent: int = 0
-    """Requests that found no free connection: the generator's own limit, 0 in a valid run."""
+    lost: int = 0
+    """Requests whose connection ended without an answer: 0 in a valid run."""
 
     def note(self, status: int, seconds: float, *, right: bool) -> None:
         """Count one answer."""
@@ -60,6 +61,15 @@ class Connection(asyncio.Protocol):
         self._sent_s = time.perf_counter()
         self._transport.write(request)
 
+    def connection_lost(self, _: Exception | None) -> None:
+        """The server closes what has idled for seconds; a request in flight is lost."""
+        with suppress(ValueError):
+            self._idle.remove(self)
+        if self._outcome is not None:
+            self._outcome.lost += 1
+            if self.done is not None:
+                self.done.set()
+
     def close(self) -> None:
         """Hang up."""
         self._transport.abort()
@@ -83,7 +93,7 @@ class Connection(asyncio.Protocol):
         if retry:
             self._outcome.retry_after_s.add(int(retry[1]))
         self._outcome.note(status, time.perf_counter() - self._sent_s, right=right)
-        self._buffer, self._need = b"", -1
+        self._buffer, self._need, self._outcome = b"", -1, None
         self._idle.append(self)
         if self.done is not None:
             self.done.set()
@@ -101,17 +111,17 @@ class Generator:
         )
         self._idle: deque[Connection] = deque()
 
-    async def connect(self, connections: int) -> None:
-        """Open connections."""
-        loop = asyncio.get_running_loop()
-        for _ in range(connections):
-            await loop.create_connection(
-                lambda: Connection(self._idle, self._expected), "127.0.0.1", self._port
-            )
+    async def _connect(self) -> Connection:
+        """A connection that is not among the idle ones."""
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self._idle, self._expected), "127.0.0.1", self._port
+        )
+        self._idle.remove(connection)
+        return connection
 
     def close(self) -> None:
         """Close the idle connections."""
-        for connection in self._idle:
+        for connection in list(self._idle):
             connection.close()
 
     async def closed(self, connections: int, seconds: float) -> Outcome:
@@ -120,15 +130,14 @@ class Generator:
         started_s = time.perf_counter()
 
         async def one() -> None:
-            connection = self._idle.popleft()
+            connection = await self._connect()
             connection.done = asyncio.Event()
             while time.perf_counter() - started_s < seconds:
                 connection.done.clear()
                 connection.send(self._request, outcome)
                 await connection.done.wait()
                 self._idle.remove(connection)
-            connection.done = None
-            self._idle.append(connection)
+            connection.close()
 
         await asyncio.gather(*(one() for _ in range(connections)))
         outcome.seconds = time.perf_counter() - started_s
@@ -142,14 +151,13 @@ class Generator:
         while (elapsed_s := time.perf_counter() - started_s) < seconds:
             for _ in range(int(elapsed_s * per_second) - sent):
                 sent += 1
-                if self._idle:
-                    self._idle.popleft().send(self._request, outcome)
-                else:
-                    outcome.unsent += 1
+                # The one that idled least: the server has not given up on it.
+                connection = self._idle.pop() if self._idle else await self._connect()
+                connection.send(self._request, outcome)
             await asyncio.sleep(0.002)
         outcome.seconds = seconds
         for _ in range(500):
-            if sum(outcome.statuses.values()) + outcome.unsent >= sent:
+            if sum(outcome.statuses.values()) + outcome.lost >= sent:
                 break
             await asyncio.sleep(0.02)
         return outcome
