@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 import orjson
@@ -67,8 +67,9 @@ class ClassificationRoute:
         try:
             if not isinstance(engine.codec, ClassificationCodec):
                 raise NotServable(f"{engine.label} is not a classifier.", param="model")
-            encode = partial(engine.codec.encode, top_k=options.top_k)
-            members = await self._inference.run(exchange, engine, inputs, encode, deadline_s)
+            members = await self._inference.run(
+                exchange, engine, inputs, top_k=options.top_k, deadline_s=deadline_s
+            )
         finally:
             engine.let_go()
         return _answer(engine.label, members, several=several, request_id=exchange.request_id)

@@ -5,9 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.access.principal import Principal
 from app.api.gateway import Exchange
 from app.errors import ClientClosed, DeadlineExceeded, InvalidRequest, ModelNotReady, UnknownModel
@@ -20,8 +17,6 @@ _WATCH_AFTER_S = 0.1
 _MIN_DEADLINE_S = 0.001
 _MAX_DEADLINE_S = 3600.0
 _LOOKUPS = 3
-
-Encode = Callable[[NDArray[np.float32]], object]
 
 
 class Mailbox:
@@ -119,7 +114,7 @@ class Inference:
         return exchange.started_s + seconds
 
     async def run(
-        self, exchange: Exchange, engine: Engine, inputs: list[bytes], encode: Encode, deadline_s: float
+        self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, top_k: int, deadline_s: float
     ) -> list[Member]:
         """Submit all inputs of a request and wait until each has a result or an error.
 
@@ -134,7 +129,7 @@ class Inference:
             self._mailbox = Mailbox(loop)
         waiter = Waiter(self._mailbox, loop.create_future(), len(inputs))
         members = [
-            Member(data, deadline_s=deadline_s, encode=encode, resolved=waiter.resolved) for data in inputs
+            Member(data, deadline_s=deadline_s, top_k=top_k, resolved=waiter.resolved) for data in inputs
         ]
         submitted = 0
         timer: asyncio.TimerHandle | None = None

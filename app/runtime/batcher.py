@@ -48,7 +48,6 @@ class Member:
         "batch_size",
         "deadline_s",
         "decode_s",
-        "encode",
         "encode_s",
         "error",
         "infer_s",
@@ -58,6 +57,7 @@ class Member:
         "queue_s",
         "resolved",
         "result",
+        "top_k",
     )
 
     def __init__(
@@ -65,13 +65,13 @@ class Member:
         payload: "bytes | Opened | NDArray[np.uint8] | None",
         *,
         deadline_s: float,
-        encode: "Callable[[NDArray[np.float32]], object]",
+        top_k: int,
         resolved: Callable[["Member"], None],
     ) -> None:
         self.payload = payload
         """Encoded bytes; opened by the engine; pixels once prepared aside; None once in a batch."""
-        self.encode = encode
-        """Turns this member's row of the outputs into its result."""
+        self.top_k = top_k
+        """How many labels its answer names."""
         self.deadline_s = deadline_s
         """Monotonic time after which the answer is of no use."""
         self.resolved = resolved

@@ -8,6 +8,7 @@ decoded in a side pool first, so that nobody waits behind them.
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +33,9 @@ class Codec(Protocol):
 
     def open(self, data: bytes) -> Opened:
         """Read the headers alone, in microseconds; raises ImageError for what they tell."""
+
+    def encode_batch(self, logits: NDArray[np.float32], top_ks: Sequence[int]) -> Sequence[object]:
+        """The answer of each row of the outputs (N, C), or the ValueError that says why it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,17 +234,16 @@ class Engine:
         return live
 
     def _settle(self, live: list[Member], outputs: NDArray[np.float32], *, infer_s: float) -> None:
-        size = len(live)
-        for member, output in zip(live, outputs, strict=True):
-            started_s = time.monotonic()
-            try:
-                member.answer(member.encode(output))
-            except ValueError as error:  # not finite, or not as many as the labels
-                member.fail(InferenceFailed(f"The model's answer is unusable: {error}.", hint="Verify it."))
+        started_s = time.monotonic()
+        results = self.codec.encode_batch(outputs, [member.top_k for member in live])
+        encode_s = time.monotonic() - started_s
+        for member, result in zip(live, results, strict=True):
+            member.infer_s, member.encode_s, member.batch_size = infer_s, encode_s, len(live)
+            if isinstance(result, ValueError):  # not finite, or not as many as the labels
+                member.fail(InferenceFailed(f"The model's answer is unusable: {result}.", hint="Verify it."))
                 self._metrics.failed()
-            member.encode_s = time.monotonic() - started_s
-            member.infer_s = infer_s
-            member.batch_size = size
+            else:
+                member.answer(result)
 
     def _serve_singly(self, live: list[Member], buffer: NDArray[np.uint8], error: InferenceFailed) -> None:
         """The batch failed as a whole: run each member alone, so that only the guilty one fails."""

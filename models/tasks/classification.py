@@ -5,6 +5,7 @@ tensor, and when that scale gives the right size already it only cuts the centre
 224 x 224 tensor with crop 0.875 is decoded to 256 x 256 and cut, without any resampling.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil
@@ -70,26 +71,49 @@ class ClassificationCodec:
     def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
         """The `top_k` likeliest labels of logits (C,), highest score first, equal logits in index order.
 
-        score_i = exp(z_i - max z) / sum_j exp(z_j - max z), in float64. Raises ValueError when there are
-        not as many logits as labels, or when one is not a number.
+        Raises ValueError as `encode_batch` says it.
         """
-        if logits.shape != (len(self._labels),):
-            raise ValueError(f"{logits.shape} logits for {len(self._labels)} labels")
+        predictions = self.encode_batch(logits[None], [top_k])[0]
+        if isinstance(predictions, ValueError):
+            raise predictions
+        return predictions
+
+    def encode_batch(
+        self, logits: NDArray[np.float32], top_ks: Sequence[int]
+    ) -> list[list[Prediction] | ValueError]:
+        """`encode` for each row of logits (N, C): its predictions, or why it has none.
+
+        score_i = exp(z_i - max z) / sum_j exp(z_j - max z), in float64. A row whose logits are not finite
+        gets a ValueError and spoils no other. All rows go through each array operation together: NumPy
+        gives the GIL away in each, and getting it back is what costs in a busy process.
+        """
+        if logits.shape[1:] != (len(self._labels),):
+            error = ValueError(f"{logits.shape[1:]} logits for {len(self._labels)} labels")
+            return [error] * len(top_ks)
         wide = logits.astype(np.float64)
-        highest = wide.max()
-        if not np.isfinite(highest):  # NaN carries through max
-            raise ValueError("the logits are not finite")
-        shares = np.exp(wide - highest)
-        top_k = min(top_k, wide.size)
+        highest = wide.max(axis=1)  # NaN carries through
+        finite = np.isfinite(highest).tolist()
+        with np.errstate(over="ignore", invalid="ignore"):  # in rows that are refused below
+            shares = np.exp(wide - highest[:, None])
+        totals = shares.sum(axis=1).tolist()
+        most = min(max(top_ks), wide.shape[1])
         # Everything not below the k-th highest, so that ties at the border go by index too.
-        border = np.partition(wide, wide.size - top_k)[wide.size - top_k]
-        candidates = np.flatnonzero(wide >= border)
-        best = candidates[np.argsort(-wide[candidates], kind="stable")[:top_k]]
-        scores = shares[best] / shares.sum()
-        return [
-            Prediction(self._labels[index], score)
-            for index, score in zip(best.tolist(), scores.tolist(), strict=True)
-        ]
+        border = np.partition(wide, wide.shape[1] - most, axis=1)[:, wide.shape[1] - most]
+        results: list[list[Prediction] | ValueError] = []
+        for row, top_k in enumerate(top_ks):
+            if not finite[row]:
+                results.append(ValueError("the logits are not finite"))
+                continue
+            candidates = np.flatnonzero(wide[row] >= border[row])
+            best = candidates[np.argsort(-wide[row, candidates], kind="stable")[:top_k]]
+            total = totals[row]
+            results.append(
+                [
+                    Prediction(self._labels[index], share / total)
+                    for index, share in zip(best.tolist(), shares[row, best].tolist(), strict=True)
+                ]
+            )
+        return results
 
 
 _RASTER_COST = 10

@@ -209,3 +209,16 @@ def test_small_and_scaled_images_are_cheap_and_large_ones_are_not() -> None:
     blank = jpeg(np.zeros((1500, 2000, 3), np.uint8))
     assert codec().open(blank).is_cheap
     assert not whole.open(jpeg(np.zeros((3000, 2000, 3), np.uint8))).is_cheap
+
+
+def test_a_batch_is_encoded_row_by_row_and_a_row_without_numbers_spoils_no_other() -> None:
+    logits = np.array([[0, 1, 2], [np.nan, 0, 0], [2, 2, 0], [np.inf, 0, 0]], np.float32)
+    three = codec(labels=("a", "b", "c"))
+
+    rows = three.encode_batch(logits, [1, 1, 3, 2])
+
+    assert rows[0] == three.encode(logits[0], 1)
+    assert rows[2] == three.encode(logits[2], 3)
+    assert [prediction.label for prediction in rows[2]] == ["a", "b", "c"]
+    assert isinstance(rows[1], ValueError)
+    assert isinstance(rows[3], ValueError)
