@@ -9,6 +9,7 @@ one uses the processor, and a machine that slows down for a minute slows all of 
 import argparse
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,7 @@ class Contest:
 def main() -> None:
     """Run the benchmark from the command line."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that no stopped server is left behind
     wrk()
     plan = Plan(
         seconds=arguments.seconds,
