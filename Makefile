@@ -31,8 +31,8 @@ test: $(VENV)/.dev ## set up what is missing and run the tests
 	@$(BIN)/pytest
 
 check: $(VENV)/.dev ## lint, types, import contracts, size limits
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --no-cache --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python tests/size_limits.py

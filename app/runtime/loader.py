@@ -4,8 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
-from models.tasks.classification import ClassificationCodec
-from models.tasks.images import ImageLimits
 
 from app.access.principal import Principal
 from app.errors import InferenceFailed, NotServable
@@ -18,6 +16,8 @@ from app.runtime.tunings import TuningStore
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from models.manifest import MODEL_FILE, Manifest, Task
+from models.tasks.classification import ClassificationCodec
+from models.tasks.images import ImageLimits
 
 _log = structlog.get_logger(__name__)
 
