@@ -243,12 +243,17 @@ def test_an_address_and_a_key_reach_it_from_elsewhere(athanor, service, stranger
     assert "key" in stranger.refuses("models", "--url", url)
 
 
-def test_ctrl_c_stops_watching_and_not_the_job(athanor):
-    process = athanor.start(*IMPORT, "--name", "watched", "--labels", "a,b,c")
-    first = process.stderr.readline()
-    assert first.startswith("watched: ")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+def test_ctrl_c_stops_watching_and_not_the_job(athanor, service):
+    worker = service.pid_of("workers")
+    os.kill(worker, signal.SIGSTOP)  # the job must not end before Ctrl-C does
+    try:
+        process = athanor.start(*IMPORT, "--name", "watched", "--labels", "a,b,c")
+        first = process.stderr.readline()
+        assert first.startswith("watched: ")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finally:
+        os.kill(worker, signal.SIGCONT)
     assert process.returncode == 130
     assert "goes on" in err
     assert "Traceback" not in err
