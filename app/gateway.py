@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from app.api.protocol import protocol_of
 from app.db import migrate
 from app.errors import AppError, Conflict
 from app.main import create_app
@@ -57,10 +58,11 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     """Answer HTTP on a bound socket; a first SIGTERM or SIGINT lets requests in flight finish."""
     tame_heap()
     configure_logs(settings)
+    gateway = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        gateway,
         loop="uvloop",
-        http="httptools",
+        http=protocol_of(gateway),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

@@ -6,6 +6,7 @@ No import of this module has a side effect; threads start and stop with the appl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,26 +28,28 @@ from app.services import Services, build_services
 from app.settings import Settings
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings) -> Gateway:
     """Build the ASGI application that uvicorn runs."""
     services = build_services(settings)
-    access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()))
+    access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()), also=services.metrics.settle)
     api = _build_api(services, access_log)
     inference = Inference(
         services.pool, default_deadline_s=settings.default_deadline_s, why_missing=services.why_missing
     )
-    gateway = Gateway(
+    return Gateway(
         api,
         door=Door(settings, lambda: services.pool.snapshot.keys),
         hot={classification.PATH: classification.ClassificationRoute(inference, settings)},
         metrics=services.metrics,
         access_log=access_log,
+        outer=partial(_cors, settings.cors_origins.split(",")) if settings.cors_origins else None,
     )
-    if not settings.cors_origins:
-        return gateway
+
+
+def _cors(origins: list[str], app: ASGIApp) -> ASGIApp:
     return CORSMiddleware(
-        gateway,
-        allow_origins=settings.cors_origins.split(","),
+        app,
+        allow_origins=origins,
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=["server-timing", "x-request-id", "retry-after"],

@@ -5,7 +5,7 @@ The route is hot (see `gateway.py`): `ClassificationRoute` answers; `router` onl
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -13,17 +13,17 @@ from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import APIRouter
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
 
 from app.api.errors import error_object
-from app.api.gateway import Answer, Exchange
+from app.api.gateway import Answer, Exchange, Pending
 from app.api.inference import Inference, server_timing
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
-from app.errors import Internal, InvalidPayload, InvalidRequest, NotServable
+from app.errors import AppError, Internal, InvalidPayload, InvalidRequest, NotServable
 from app.runtime.batcher import Member
+from app.runtime.engine import Engine
 from app.settings import Settings
 from models.tasks.classification import ClassificationCodec
 
@@ -47,32 +47,53 @@ class ClassificationRoute:
 
     def __init__(self, inference: Inference, settings: Settings) -> None:
         self._inference = inference
-        self._max_body_bytes = settings.max_body_bytes
+        self.max_body_bytes = settings.max_body_bytes
         self._defaults = Options(model=settings.default_classifier)
         self._from_query = lru_cache(maxsize=1024)(self._parse_query)
 
     async def __call__(self, exchange: Exchange) -> Answer:
-        """Answer one request."""
-        options = self._from_query(exchange.scope["query_string"])
+        """Answer one request, whatever its form."""
+        asked = self._from_query(exchange.query)
         deadline_s = self._inference.deadline_s(exchange)
-        kind = exchange.headers.get(b"content-type", b"")
-        if kind.startswith(b"multipart/form-data"):
-            inputs, several, options = await self._multipart(exchange, options)
-        elif kind.startswith(b"application/json"):
-            inputs, several, options = self._json(await exchange.body(self._max_body_bytes), options)
+        body = await exchange.body(self.max_body_bytes)
+        if exchange.headers.get(b"content-type", b"").startswith(_MULTIPART):
+            inputs, several, options = await _multipart(exchange, body, asked, self.max_body_bytes)
         else:
-            inputs, several = [await exchange.body(self._max_body_bytes)], False
+            inputs, several, options = _inputs(exchange, body, asked)
         _check_inputs(inputs)
         engine = await self._inference.engine(exchange.principal, options.model)
-        try:
-            if not isinstance(engine.codec, ClassificationCodec):
-                raise NotServable(f"{engine.label} is not a classifier.", param="model")
-            members = await self._inference.run(
-                exchange, engine, inputs, top_k=options.top_k, deadline_s=deadline_s
-            )
-        finally:
-            engine.let_go()
+        _check_task(engine)
+        members = await self._inference.run(
+            exchange, engine, inputs, top_k=options.top_k, deadline_s=deadline_s
+        )
         return _answer(engine.label, members, several=several, request_id=exchange.request_id)
+
+    def begin(
+        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
+    ) -> Pending | None:
+        """Begin to answer a request whose model is loaded and whose body needs no multipart parser."""
+        if exchange.headers.get(b"content-type", b"").startswith(_MULTIPART):
+            return None
+        deadline_s = self._inference.deadline_s(exchange)
+        inputs, several, options = _inputs(exchange, body, self._from_query(exchange.query))
+        _check_inputs(inputs)
+        engine = self._inference.loaded(exchange.principal, options.model)
+        if engine is None:
+            return None
+        _check_task(engine)
+
+        def landed(result: list[Member] | AppError) -> None:
+            if not isinstance(result, AppError):
+                try:
+                    done(_answer(engine.label, result, several=several, request_id=exchange.request_id))
+                    return
+                except AppError as error:
+                    result = error
+            done(result)
+
+        return self._inference.begin(
+            engine, inputs, top_k=options.top_k, deadline_s=deadline_s, landed=landed
+        )
 
     def _parse_query(self, query: bytes) -> Options:
         try:
@@ -81,48 +102,56 @@ class ClassificationRoute:
             raise InvalidRequest("The query string cannot be parsed.", param="query") from error
         return _with(self._defaults, dict(pairs))
 
-    async def _multipart(self, exchange: Exchange, options: Options) -> tuple[list[bytes], bool, Options]:
-        async def receive() -> dict[str, object]:
-            return {"type": "http.request", "body": body, "more_body": False}
 
-        body = await exchange.body(self._max_body_bytes)
-        request = Request(exchange.scope, receive)
-        parser = MultiPartParser(
-            request.headers, request.stream(), max_files=MAX_INPUTS, max_part_size=self._max_body_bytes
-        )
-        try:
-            form = await parser.parse()
-        except (MultiPartException, KeyError, ValueError) as error:
-            raise InvalidPayload(
-                f"The multipart body cannot be parsed: {getattr(error, 'message', 'it is malformed')}",
-                hint='Send each picture as a part named "image".',
-            ) from error
-        try:
-            return await _read_form(form, options)
-        finally:
-            await form.close()
-
-    def _json(self, body: bytes, options: Options) -> tuple[list[bytes], bool, Options]:
-        try:
-            payload = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequest(f"The body is not JSON: {error}") from error
-        if not isinstance(payload, dict) or "inputs" not in payload:
-            raise InvalidPayload('The body must be {"inputs": …, "parameters": {…}}.', param="inputs")
-        if unknown := set(payload) - {"inputs", "parameters"}:
-            raise InvalidPayload(
-                f"Unknown key {min(unknown)!r}.", param=min(unknown), hint="inputs, parameters"
-            )
-        given = payload["inputs"]
-        several = isinstance(given, list)
-        texts = given if several else [given]
-        parameters = payload.get("parameters") or {}
-        if not isinstance(parameters, dict):
-            raise InvalidPayload("parameters must be an object.", param="parameters")
-        return [_from_base64(text) for text in texts], several, _with(options, parameters)
+_MULTIPART = b"multipart/form-data"
+_Inputs = tuple[list[bytes], bool, Options]
+"""Encoded pictures, whether the caller sent a list, what the caller chose."""
 
 
-async def _read_form(form: FormData, options: Options) -> tuple[list[bytes], bool, Options]:
+def _inputs(exchange: Exchange, body: bytes, options: Options) -> _Inputs:
+    if exchange.headers.get(b"content-type", b"").startswith(b"application/json"):
+        return _json(body, options)
+    return [body], False, options
+
+
+async def _multipart(exchange: Exchange, body: bytes, options: Options, max_bytes: int) -> _Inputs:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    headers = Headers(raw=list(exchange.headers.items()))
+    parser = MultiPartParser(headers, stream(), max_files=MAX_INPUTS, max_part_size=max_bytes)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise InvalidPayload(
+            f"The multipart body cannot be parsed: {getattr(error, 'message', 'it is malformed')}",
+            hint='Send each picture as a part named "image".',
+        ) from error
+    try:
+        return await _read_form(form, options)
+    finally:
+        await form.close()
+
+
+def _json(body: bytes, options: Options) -> _Inputs:
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}") from error
+    if not isinstance(payload, dict) or "inputs" not in payload:
+        raise InvalidPayload('The body must be {"inputs": …, "parameters": {…}}.', param="inputs")
+    if unknown := set(payload) - {"inputs", "parameters"}:
+        raise InvalidPayload(f"Unknown key {min(unknown)!r}.", param=min(unknown), hint="inputs, parameters")
+    given = payload["inputs"]
+    several = isinstance(given, list)
+    texts = given if several else [given]
+    parameters = payload.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise InvalidPayload("parameters must be an object.", param="parameters")
+    return [_from_base64(text) for text in texts], several, _with(options, parameters)
+
+
+async def _read_form(form: FormData, options: Options) -> _Inputs:
     fields: dict[str, object] = {}
     inputs: list[bytes] = []
     for name, value in form.multi_items():
@@ -133,6 +162,12 @@ async def _read_form(form: FormData, options: Options) -> tuple[list[bytes], boo
         else:
             raise InvalidPayload(f"There is a file part named {name!r}.", hint='Name it "image".')
     return inputs, len(inputs) > 1, _with(options, fields)
+
+
+def _check_task(engine: Engine) -> None:
+    if not isinstance(engine.codec, ClassificationCodec):
+        engine.let_go()
+        raise NotServable(f"{engine.label} is not a classifier.", param="model")
 
 
 def _check_inputs(inputs: Sequence[bytes]) -> None:

@@ -1,9 +1,13 @@
-"""The outermost ASGI layer: one pass per request for id, door, answer, log and metrics.
+"""The outermost layer: one pass per request for id, door, answer, log and metrics.
 
 Routes that must be fast (`hot`) are called from here with an `Exchange` and return an `Answer`; all other
 paths go to FastAPI. A framework pass costs about 150 µs of processor time per request, half of what a
 small model on a 2-core machine can spare; so the inference routes take none, and are only *documented*
 through FastAPI.
+
+A hot route has two ways. The long one is ASGI and a coroutine, and does everything. The short one
+(`begin`, called by `protocol.py`) takes a request whose body has come and whose model is loaded, and
+answers by a call back: no task, no event, one write. What it cannot take goes the long way.
 """
 
 import asyncio
@@ -13,12 +17,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Literal, Protocol
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.door import Door
-from app.access.principal import Principal
+from app.access.principal import SYSTEM
 from app.api.errors import STATUS, error_body, retry_headers
 from app.errors import AppError, ClientClosed, Internal, InvalidRequest, PayloadTooLarge
 from app.observability.access_log import AccessLog
@@ -44,21 +49,54 @@ class Answer:
     """Value of `Server-Timing`."""
     headers: Headers | None = None
 
+    def all_headers(self, request_id: str) -> Headers:
+        """Every header of the response."""
+        headers: Headers = [
+            (b"content-type", self.content_type),
+            (b"content-length", str(len(self.body)).encode()),
+            (b"x-request-id", request_id.encode()),
+        ]
+        if self.timing:
+            headers.append((b"server-timing", self.timing.encode()))
+        if self.headers:
+            headers += self.headers
+        return headers
+
 
 class Exchange:
     """One request as a hot route sees it."""
 
-    __slots__ = ("headers", "principal", "receive", "request_id", "scope", "started_s")
+    __slots__ = (
+        "headers",
+        "method",
+        "path",
+        "principal",
+        "query",
+        "receive",
+        "request_id",
+        "started_s",
+    )
 
     def __init__(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], request_id: str
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Mapping[bytes, bytes],
+        *,
+        request_id: str,
+        receive: Receive | None = None,
     ) -> None:
-        self.scope = scope
-        self.receive = receive
+        self.method = method
+        self.path = path
+        self.query = query
         self.headers = headers
+        """Names in lower case."""
         self.request_id = request_id
+        self.receive = receive
+        """Only on the long way."""
         self.started_s = time.monotonic()
-        self.principal = Principal()
+        self.principal = SYSTEM
 
     async def body(self, limit_bytes: int) -> bytes:
         """Read the whole body.
@@ -73,6 +111,7 @@ class Exchange:
             raise InvalidRequest("Content-Length is not a number.", param="Content-Length")
         if int(declared) > limit_bytes:
             raise _too_long(limit_bytes)
+        assert self.receive is not None
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             return bytes(message.get("body", b""))
@@ -98,7 +137,35 @@ def _too_long(limit_bytes: int) -> PayloadTooLarge:
     )
 
 
-HotRoute = Callable[[Exchange], Awaitable[Answer]]
+class Pending(Protocol):
+    """An answer on its way."""
+
+    def abandon(self) -> None:
+        """The client has gone: free the work. It is not called back any more."""
+
+
+class HotRoute(Protocol):
+    """A route that takes no framework pass."""
+
+    max_body_bytes: int
+
+    def __call__(self, exchange: Exchange) -> Awaitable[Answer]:
+        """Answer one request, the long way."""
+
+    def begin(
+        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
+    ) -> Pending | None:
+        """Begin to answer the short way; None when this request needs the long one.
+
+        `done` is called once, later, on the event loop. Raises AppError for what is refused at once.
+        """
+
+
+class Client(Protocol):
+    """Who waits for an answer on the short way."""
+
+    def answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Send it; on the event loop."""
 
 
 class Gateway:
@@ -112,10 +179,14 @@ class Gateway:
         hot: Mapping[str, HotRoute],
         metrics: Metrics,
         access_log: AccessLog,
+        outer: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
+        """`outer` is put around the long way: what speaks to pages of other origins."""
         self._inner = inner
         self._door = door
         self._hot = hot
+        self._short = {path.encode(): route for path, route in hot.items()}
+        self._entry: ASGIApp = outer(self._long_way) if outer else self._long_way
         self._metrics = metrics
         self._access_log = access_log
         self._new_id = map(f"{secrets.token_hex(6)}-{{:x}}".format, count(1))
@@ -124,19 +195,60 @@ class Gateway:
         """Answer one request, or pass lifespan on."""
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
+        else:
+            await self._entry(scope, receive, send)
+
+    def short_way(self, path: bytes) -> HotRoute | None:
+        """The route of a path, if requests to it may be tried with `begin`."""
+        return self._short.get(path)
+
+    def begin(
+        self, route: HotRoute, exchange: Exchange, body: bytes, client: Client
+    ) -> Pending | Literal["answered", "long"]:
+        """Try a request on the short way: it is pending, or answered already, or must go the long way."""
+
+        def done(result: Answer | AppError) -> None:
+            answer = _refusal(result, exchange.request_id) if isinstance(result, AppError) else result
+            client.answer(exchange, answer)
+            self._account(exchange, answer.status, exchange.path)
+
+        try:
+            exchange.principal = self._door.admit(exchange.headers)
+            return route.begin(exchange, body, done) or "long"
+        except AppError as error:
+            done(error)
+        except Exception:  # noqa: BLE001 - the last stop: a bug must cost one request, not the connection
+            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.path)
+            done(_internal())
+        return "answered"
+
+    def abandoned(self, exchange: Exchange) -> None:
+        """The client of a pending answer has gone."""
+        self._account(exchange, STATUS["client_closed"], exchange.path)
+
+    def request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        """The caller's, when it is well-formed, else a new one."""
         given = headers.get(b"x-request-id")
-        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._new_id)
-        exchange = Exchange(scope, receive, headers, request_id)
+        return given.decode() if given and _REQUEST_ID.fullmatch(given) else next(self._new_id)
+
+    async def _long_way(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        exchange = Exchange(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            request_id=self.request_id(headers),
+            receive=receive,
+        )
         try:
             exchange.principal = self._door.admit(headers)
         except AppError as error:
-            await self._answer(exchange, send, _refusal(error, request_id))
+            await self._answer(exchange, send, _refusal(error, exchange.request_id))
             return
-        hot = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+        hot = self._hot.get(exchange.path) if exchange.method == "POST" else None
         if hot is None:
-            await self._pass_on(exchange, send)
+            await self._pass_on(exchange, scope, send)
         else:
             await self._answer(exchange, send, await self._call(hot, exchange))
 
@@ -148,26 +260,18 @@ class Gateway:
         except asyncio.CancelledError:
             raise
         except Exception:  # noqa: BLE001 - the last stop: a bug must cost one request, not the connection
-            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.scope["path"])
+            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.path)
             return _refusal(_internal(), exchange.request_id)
 
     async def _answer(self, exchange: Exchange, send: Send, answer: Answer) -> None:
-        headers: Headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", str(len(answer.body)).encode()),
-            (b"x-request-id", exchange.request_id.encode()),
-        ]
-        if answer.timing:
-            headers.append((b"server-timing", answer.timing.encode()))
-        if answer.headers:
-            headers += answer.headers
         if answer.status != STATUS["client_closed"]:
+            headers = answer.all_headers(exchange.request_id)
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await send({"type": "http.response.body", "body": answer.body})
-        self._account(exchange, answer.status, exchange.scope["path"])
+        self._account(exchange, answer.status, exchange.path)
 
-    async def _pass_on(self, exchange: Exchange, send: Send) -> None:
-        scope = exchange.scope
+    async def _pass_on(self, exchange: Exchange, scope: Scope, send: Send) -> None:
+        assert exchange.receive is not None
         scope[PRINCIPAL_KEY] = exchange.principal
         scope[REQUEST_ID_KEY] = exchange.request_id
         status = 0
@@ -201,7 +305,7 @@ class Gateway:
         seconds = time.monotonic() - exchange.started_s
         known = route if route in self._hot or route.startswith("/") else "other"
         self._metrics.request(known, status, seconds)
-        self._access_log.write(exchange.scope, exchange.request_id, status, seconds)
+        self._access_log.write(exchange.method, exchange.path, exchange.request_id, status, seconds)
 
 
 def _internal() -> Internal:

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.access.principal import Principal
 from app.api.gateway import Exchange
-from app.errors import ClientClosed, DeadlineExceeded, InvalidRequest, ModelNotReady, UnknownModel
+from app.errors import AppError, ClientClosed, DeadlineExceeded, InvalidRequest, ModelNotReady, UnknownModel
 from app.runtime.batcher import Member
 from app.runtime.engine import Engine
 from app.runtime.pool import Pool
@@ -17,52 +17,70 @@ _WATCH_AFTER_S = 0.1
 _MIN_DEADLINE_S = 0.001
 _MAX_DEADLINE_S = 3600.0
 _LOOKUPS = 3
+_SAME_ORDER_S = 10.0
+
+Landed = Callable[[list[Member] | AppError], None]
+"""Told on the event loop how a flight ended: each member with a result or an error, or why there is none."""
 
 
-class Mailbox:
-    """Carries resolved members from lanes to the event loop with one wake-up for many."""
+class Flight:
+    """The members of one request on their way through one engine, and what ends them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: deque[Waiter] = deque()
-        self._is_scheduled = False
+    __slots__ = ("_inference", "_landed", "_left", "deadline_s", "engine", "members", "timer")
 
-    def post(self, waiter: "Waiter") -> None:
-        """Called from any thread."""
-        self._waiting.append(waiter)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        self._is_scheduled = False  # before reading: what is posted from here on schedules again
-        while self._waiting:
-            self._waiting.popleft().one_resolved()
-
-
-class Waiter:
-    """A request that waits for its members."""
-
-    __slots__ = ("_left", "_mailbox", "future")
-
-    def __init__(self, mailbox: Mailbox, future: "asyncio.Future[None]", members: int) -> None:
-        self._mailbox = mailbox
+    def __init__(
+        self, inference: "Inference", engine: Engine, *, members: int, deadline_s: float, landed: Landed
+    ) -> None:
+        self._inference = inference
         self._left = members
-        self.future = future
+        self._landed: Landed | None = landed
+        self.engine = engine
+        self.members: list[Member] = []
+        self.deadline_s = deadline_s
+        self.timer: asyncio.TimerHandle | None = None
 
     def resolved(self, _: Member) -> None:
         """A member has its result or error; called from lanes."""
-        self._mailbox.post(self)
+        self._inference.post(self)
 
     def one_resolved(self) -> None:
         """The same, arrived on the event loop."""
         self._left -= 1
-        if self._left == 0 and not self.future.done():
-            self.future.set_result(None)
+        if self._left == 0:
+            self._end(self.members)
+
+    def too_late(self) -> None:
+        """The deadline has passed."""
+        self._cancel()
+        self._end(
+            DeadlineExceeded(
+                "The deadline passed before the answer.",
+                param="X-Request-Deadline",
+                hint="Give a later deadline, or retry when the service is less busy.",
+            )
+        )
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: free the work and tell nobody."""
+        self._cancel()
+        self._end(None)
+
+    def _cancel(self) -> None:
+        if self._landed is not None:
+            for member in self.members:
+                self.engine.batcher.cancel(member)
+
+    def _end(self, result: list[Member] | AppError | None) -> None:
+        landed, self._landed = self._landed, None
+        if landed is None:
+            return
+        self._inference.ended(self)
+        if result is not None:
+            landed(result)
 
 
 class Inference:
-    """What all hot routes share."""
+    """What all hot routes share. Its methods belong to the event loop, but for `post`."""
 
     def __init__(
         self,
@@ -75,10 +93,13 @@ class Inference:
         self._pool = pool
         self._default_deadline_s = default_deadline_s
         self._why_missing = why_missing
-        self._mailbox: Mailbox | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._posted: deque[Flight] = deque()
+        self._is_posting = False
+        self._deadlines = Deadlines()
 
     async def engine(self, principal: Principal, reference: str) -> Engine:
-        """The engine of a reference, held for the caller, who must `let_go` of it."""
+        """The engine of a reference, loaded if need be; held for the caller, who must `let_go` of it."""
         for _ in range(_LOOKUPS):
             engine = self._pool.find(principal, reference)
             if engine is None:
@@ -89,6 +110,11 @@ class Inference:
         raise ModelNotReady(
             f"{reference} is being replaced.", param="model", hint="Retry.", retry_after_s=1.0
         )
+
+    def loaded(self, principal: Principal, reference: str) -> Engine | None:
+        """The same, if it is loaded now."""
+        engine = self._pool.find(principal, reference)
+        return engine if engine is not None and engine.hold() else None
 
     def _load(self, principal: Principal, reference: str) -> Engine:
         try:
@@ -113,10 +139,34 @@ class Inference:
             )
         return exchange.started_s + seconds
 
+    def begin(
+        self, engine: Engine, inputs: Sequence[bytes], *, top_k: int, deadline_s: float, landed: Landed
+    ) -> Flight:
+        """Submit all inputs of a request to a held engine, which is let go of when they have landed.
+
+        Raises:
+            Overloaded, DeadlineExceeded: not all inputs found a place; none of them is run, and the
+                engine is let go of.
+
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        flight = Flight(self, engine, members=len(inputs), deadline_s=deadline_s, landed=landed)
+        try:
+            for data in inputs:
+                member = Member(data, deadline_s=deadline_s, top_k=top_k, resolved=flight.resolved)
+                engine.submit(member)
+                flight.members.append(member)
+        except BaseException:
+            flight.abandon()
+            raise
+        self._deadlines.add(flight)
+        return flight
+
     async def run(
         self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, top_k: int, deadline_s: float
     ) -> list[Member]:
-        """Submit all inputs of a request and wait until each has a result or an error.
+        """The same for a coroutine: waits until each input has a result or an error.
 
         Raises:
             ClientClosed: the client went away; its members were cancelled.
@@ -125,75 +175,96 @@ class Inference:
 
         """
         loop = asyncio.get_running_loop()
-        if self._mailbox is None:
-            self._mailbox = Mailbox(loop)
-        waiter = Waiter(self._mailbox, loop.create_future(), len(inputs))
-        members = [
-            Member(data, deadline_s=deadline_s, top_k=top_k, resolved=waiter.resolved) for data in inputs
-        ]
-        submitted = 0
-        timer: asyncio.TimerHandle | None = None
-        watch: Watch | None = None
+        future: asyncio.Future[list[Member]] = loop.create_future()
+
+        def landed(result: list[Member] | AppError) -> None:
+            if not future.done():
+                future.set_exception(result) if isinstance(result, AppError) else future.set_result(result)
+
+        flight = self.begin(engine, inputs, top_k=top_k, deadline_s=deadline_s, landed=landed)
+        watch: asyncio.Task[None] | None = None
         try:
-            for member in members:
-                engine.submit(member)
-                submitted += 1
-            watch = Watch(exchange, waiter.future, deadline_s)
-            timer = loop.call_later(_WATCH_AFTER_S, watch.begin)
-            await waiter.future
-        except BaseException:
-            for member in members[:submitted]:
-                engine.batcher.cancel(member)
-            raise
+            done, _ = await asyncio.wait([future], timeout=_WATCH_AFTER_S)
+            if not done:
+                watch = loop.create_task(_watch_for_hang_up(exchange, future))
+            return await future
         finally:
-            if timer is not None and watch is not None:
-                timer.cancel()
-                watch.end()
-        return members
+            flight.abandon()  # does nothing to what has landed
+            if watch is not None:
+                watch.cancel()
+
+    def post(self, flight: Flight) -> None:
+        """Carry a resolved member to the event loop, with one wake-up for many; from any thread."""
+        self._posted.append(flight)
+        if not self._is_posting:
+            self._is_posting = True
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_posting = False  # before reading: what is posted from here on schedules again
+        while self._posted:
+            self._posted.popleft().one_resolved()
+
+    def ended(self, flight: Flight) -> None:
+        """A flight is over: it holds its engine no longer."""
+        self._deadlines.discard(flight)
+        flight.engine.let_go()
 
 
-class Watch:
-    """Looks out for a hang-up and for the deadline of a request that takes a while."""
+async def _watch_for_hang_up(exchange: Exchange, future: "asyncio.Future[list[Member]]") -> None:
+    assert exchange.receive is not None
+    while (await exchange.receive())["type"] != "http.disconnect":
+        pass
+    if not future.done():
+        future.set_exception(ClientClosed("The client closed the connection."))
 
-    __slots__ = ("_deadline_s", "_exchange", "_future", "_task", "_timer")
 
-    def __init__(self, exchange: Exchange, future: "asyncio.Future[None]", deadline_s: float) -> None:
-        self._exchange = exchange
-        self._future = future
-        self._deadline_s = deadline_s
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+class Deadlines:
+    """Ends flights whose time is up.
 
-    def begin(self) -> None:
-        """Watch from now on."""
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._wait_for_hang_up())
-        self._timer = loop.call_later(max(0.0, self._deadline_s - time.monotonic()), self._too_late)
+    Most have the default deadline and come in its order: one timer, set for the oldest, serves them all.
+    Only a flight that is due before an older one, or long after, has a timer of its own.
+    """
 
-    def end(self) -> None:
-        """The request has its answer."""
-        if self._task is not None:
-            self._task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+    def __init__(self) -> None:
+        self._flights: dict[Flight, None] = {}
+        self._last_s = 0.0
+        self._is_waiting = False
 
-    async def _wait_for_hang_up(self) -> None:
-        while True:
-            message = await self._exchange.receive()
-            if message["type"] == "http.disconnect":
-                break
-        if not self._future.done():
-            self._future.set_exception(ClientClosed("The client closed the connection."))
+    def add(self, flight: Flight) -> None:
+        """Watch a flight until `discard`."""
+        if not self._flights:
+            self._last_s = 0.0
+        if not self._last_s <= flight.deadline_s <= (self._last_s or flight.deadline_s) + _SAME_ORDER_S:
+            flight.timer = _at(flight.deadline_s, flight.too_late)
+            return
+        self._last_s = flight.deadline_s
+        self._flights[flight] = None
+        if not self._is_waiting:
+            self._is_waiting = True
+            _at(flight.deadline_s, self._expire)
 
-    def _too_late(self) -> None:
-        if not self._future.done():
-            self._future.set_exception(
-                DeadlineExceeded(
-                    "The deadline passed before the answer.",
-                    param="X-Request-Deadline",
-                    hint="Give a later deadline, or retry when the service is less busy.",
-                )
-            )
+    def discard(self, flight: Flight) -> None:
+        """It is over."""
+        if flight.timer is not None:
+            flight.timer.cancel()
+        else:
+            self._flights.pop(flight, None)
+
+    def _expire(self) -> None:
+        self._is_waiting = False
+        now_s = time.monotonic()
+        for flight in list(self._flights):
+            if flight.deadline_s > now_s:
+                self._is_waiting = True
+                _at(flight.deadline_s, self._expire)
+                return
+            flight.too_late()
+
+
+def _at(when_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(max(0.0, when_s - time.monotonic()), call)
 
 
 def server_timing(members: list[Member]) -> str:

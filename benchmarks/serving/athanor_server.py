@@ -5,6 +5,7 @@ reads the body and answers a constant. What a request costs here, no server buil
 """
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from starlette.types import Receive, Scope, Send
 from app.access.door import Door
 from app.access.principal import SYSTEM
 from app.api.gateway import Answer, Exchange, Gateway
+from app.api.protocol import protocol_of
 from app.db import migrate
+from app.errors import AppError
 from app.observability.access_log import AccessLog
 from app.services import build_services
 from app.settings import Settings
@@ -77,19 +80,38 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """What is behind a gateway that only has hot routes."""
 
 
+class EmptyRoute:
+    """Takes the body and answers at once, on either way."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, exchange: Exchange) -> Answer:
+        await exchange.body(self.max_body_bytes)
+        return self._answer()
+
+    def begin(
+        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
+    ) -> "EmptyRoute":
+        done(self._answer())
+        return self
+
+    def abandon(self) -> None:
+        """Nothing is ever pending."""
+
+    def _answer(self) -> Answer:
+        return Answer(_ANSWER, timing="decode;dur=0.00, queue;dur=0.00, infer;dur=0.00")
+
+
 def main() -> None:
     settings = Settings()
     services = build_services(settings)
     access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()))
 
-    async def empty(exchange: Exchange) -> Answer:
-        await exchange.body(settings.max_body_bytes)
-        return Answer(_ANSWER, timing="decode;dur=0.00, queue;dur=0.00, infer;dur=0.00")
-
     gateway = Gateway(
         _nothing,
         door=Door(settings, dict),
-        hot={PATH: empty},
+        hot={PATH: EmptyRoute(settings.max_body_bytes)},
         metrics=services.metrics,
         access_log=access_log,
     )
@@ -98,7 +120,7 @@ def main() -> None:
         gateway,
         port=int(sys.argv[1]),
         loop="uvloop",
-        http="httptools",
+        http=protocol_of(gateway),
         ws="none",
         lifespan="off",
         log_config=None,
