@@ -75,6 +75,7 @@ class Flight:
         if landed is None:
             return
         self._inference.ended(self)
+        self.members = []  # they refer to this flight: without the circle they are freed at once
         if result is not None:
             landed(result)
 

@@ -9,6 +9,7 @@ It follows `uvicorn.protocols.http.httptools_impl`, whose version `constraints.t
 """
 
 import asyncio
+import time
 from functools import partial
 from typing import Any, cast
 
@@ -84,6 +85,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._gateway = gateway
         self._unanswered: ShortCycle | None = None
+        self._idle_since_s: float | None = None
 
     # -- the parser's callbacks -------------------------------------------------------------------------
 
@@ -157,6 +159,35 @@ class GatewayProtocol(HttpToolsProtocol):
         """The short cycle has its answer."""
         self._unanswered = None
 
+    def on_response_complete(self) -> None:
+        """Go on with what is pipelined, or wait for more, but not for ever."""
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._idle_since_s = time.monotonic()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.timeout_keep_alive_task is None:
+                self._wait_at_most(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something has come. The timer runs on: one per request would cost more than looking again."""
+        self._idle_since_s = None
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for as long as is allowed."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since_s is not None:
+            left_s = self._idle_since_s + self.timeout_keep_alive - time.monotonic()
+            if left_s > 0:
+                self._wait_at_most(left_s)
+            else:
+                super().timeout_keep_alive_handler()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the work of a request whose client has gone."""
         cycle, self._unanswered = self._unanswered, None
@@ -165,6 +196,8 @@ class GatewayProtocol(HttpToolsProtocol):
             if cycle.pending is not None:
                 cycle.pending.abandon()
             self._gateway.abandoned(cycle.exchange)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
 

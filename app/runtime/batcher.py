@@ -101,10 +101,12 @@ class Member:
 class Batch:
     """Members that run together. When the last of them is cancelled, the run is terminated."""
 
-    __slots__ = ("_left", "_lock", "_terminate", "members")
+    __slots__ = ("_left", "_lock", "_terminate", "is_alone", "members")
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
+        self.is_alone = False
+        """One member, while nothing else waited and all other lanes were free."""
         self._lock = threading.Lock()
         self._left = len(members)
         self._terminate: Callable[[], None] | None = None
@@ -191,16 +193,21 @@ class Batcher:
 
     def offer(self, member: Member) -> None:
         """Queue a member whose payload a lane can take as it is."""
-        self.reserve()
-        self.enqueue(member)
+        member.accepted_s = self._clock()
+        with self._lock:
+            self._refuse_if_full()
+            self._append(member)
 
     def reserve(self) -> None:
         """Take a place in the queue for a member that must be prepared first; `enqueue` or `release` it."""
         with self._lock:
-            if self._is_closed or len(self._queue) + self._preparing >= self._capacity:
-                self._metrics.refused("overloaded")
-                raise self._overloaded()
+            self._refuse_if_full()
             self._preparing += 1
+
+    def _refuse_if_full(self) -> None:
+        if self._is_closed or len(self._queue) + self._preparing >= self._capacity:
+            self._metrics.refused("overloaded")
+            raise self._overloaded()
 
     def release(self) -> None:
         """Give a reserved place back."""
@@ -212,9 +219,12 @@ class Batcher:
         member.accepted_s = self._clock()
         with self._lock:
             self._preparing -= 1
-            self._queue.append(member)
-            if self._gates:
-                self._gates.pop().release()
+            self._append(member)
+
+    def _append(self, member: Member) -> None:
+        self._queue.append(member)
+        if self._gates:
+            self._gates.pop().release()
 
     def cancel(self, member: Member) -> None:
         """Nobody waits for this member any more. Frees its place, or its run when it was the last in it."""
@@ -244,6 +254,9 @@ class Batcher:
                 if self._queue:
                     share = -(-len(self._queue) // self._free_lanes)
                     batch, late = self._batch(min(limit, share), limit)
+                    batch.is_alone = (
+                        len(batch.members) == 1 and self._free_lanes == self._lanes and not len(self)
+                    )
                     self._free_lanes -= bool(batch.members)
                 elif self._is_closed:
                     return None

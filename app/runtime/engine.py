@@ -21,6 +21,7 @@ from app.observability.metrics import RuntimeMetrics
 from app.runtime.batcher import Batch, Batcher, Member, Opened
 from app.runtime.plan import Plan
 from app.runtime.session import RunStopped, Session
+from app.runtime.time_slice import ask_for_long_slices
 from models.tasks.images import ImageError
 
 _IMAGE_ERRORS: dict[str, type[AppError]] = {
@@ -59,6 +60,7 @@ class Engine:
         facts: EngineFacts,
         *,
         session: Session,
+        lone_session: Session | None = None,
         codec: Codec,
         metrics: RuntimeMetrics,
         side_pool: Executor,
@@ -67,6 +69,8 @@ class Engine:
         self.label = f"{facts.name}:{facts.number}"
         self.plan = facts.plan
         self.session = session
+        self._lone_session = lone_session or session
+        """For an input that has the machine to itself."""
         self.batcher = Batcher(capacity=facts.capacity, lanes=self.plan.lanes, metrics=metrics)
         self.codec = codec
         self._shape = facts.shape
@@ -150,8 +154,9 @@ class Engine:
 
         Raises InferenceFailed when the graph cannot run or answers with numbers that are not finite.
         """
-        for size in sorted({1, self.plan.batch}):
-            outputs = self.session.run(np.full((size, *self._shape), 128, np.uint8), lambda _: True)
+        trials = [(self.session, size) for size in sorted({1, self.plan.batch})]
+        for session, size in [*trials, (self._lone_session, 1)]:
+            outputs = session.run(np.full((size, *self._shape), 128, np.uint8), lambda _: True)
             if len(outputs) != size or not np.isfinite(outputs).all():
                 raise InferenceFailed(
                     f"{self.label} does not answer its probe with finite numbers.", hint="Verify the version."
@@ -166,6 +171,7 @@ class Engine:
         for thread in self._threads:
             thread.join(max(0.1, until_s - time.monotonic()))
         self.session.close()
+        self._lone_session.close()
         return drained
 
     def _close_if_idle(self) -> bool:
@@ -176,16 +182,18 @@ class Engine:
     # -- lanes ----------------------------------------------------------------------------------------
 
     def _lane(self) -> None:
+        ask_for_long_slices()
         buffer = np.empty((self.plan.batch, *self._shape), np.uint8)
         while (batch := self.batcher.take(self.plan.batch)) is not None:
             started_s = time.monotonic()
             try:
                 self._serve(batch, buffer)
             finally:
-                self.batcher.completed(len(batch.members), time.monotonic() - started_s)
                 for member in batch.members:
-                    member.fail(InferenceFailed("The lane failed.", hint="Report it with the request id."))
+                    if not member.is_resolved:
+                        member.fail(InferenceFailed("The lane failed.", hint="Report it with the id."))
                     member.resolved(member)
+                self.batcher.completed(len(batch.members), time.monotonic() - started_s)
             del batch  # while waiting for the next one, nothing of this one is kept alive
 
     def _serve(self, batch: Batch, buffer: NDArray[np.uint8]) -> None:
@@ -194,8 +202,9 @@ class Engine:
         decoded_s = time.monotonic()
         if not live:
             return
+        session = self._lone_session if batch.is_alone else self.session
         try:
-            outputs = self.session.run(buffer[: len(live)], batch.running)
+            outputs = session.run(buffer[: len(live)], batch.running)
         except RunStopped:
             return
         except InferenceFailed as error:

@@ -81,6 +81,9 @@ class Loader:
                 capacity=self._settings.queue_capacity,
             ),
             session=OnnxSession(path, threads=plan.threads),
+            lone_session=OnnxSession(path, threads=plan.lone_threads, spins=True)
+            if plan.lone_threads
+            else None,
             codec=CODECS[manifest.task](manifest, self._limits),
             metrics=metrics,
             side_pool=self._side_pool,

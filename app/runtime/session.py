@@ -76,10 +76,10 @@ def runtime_name() -> str:
 class OnnxSession:
     """A graph in the served form: `image` uint8 NHWC in, float32 out."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(self, path: Path, *, threads: int, spins: bool = False) -> None:
         try:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(path), session_options(threads), providers=list(available_providers())
+                str(path), session_options(threads, spins=spins), providers=list(available_providers())
             )
         except RUNTIME_ERRORS as error:
             raise NotServable(

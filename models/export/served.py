@@ -23,16 +23,21 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def session_options(threads: int) -> ort.SessionOptions:
-    """The settings under which graphs are certified and served: the gateway uses these same ones."""
+def session_options(threads: int, *, spins: bool = False) -> ort.SessionOptions:
+    """The settings under which graphs are certified and served: the gateway uses these same ones.
+
+    `spins` lets the threads of a run wait actively for each other, and stop when the run ends.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4  # errors come as exceptions
-    # A spinning thread would take the core that another lane or the network needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A spinning thread takes the core that another lane or the network may need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
+    if spins:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 

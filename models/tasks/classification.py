@@ -8,7 +8,7 @@ tensor, and when that scale gives the right size already it only cuts the centre
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import ceil
+from math import ceil, isfinite
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,9 +31,9 @@ _RESAMPLING: Final = {
 _CHEAP_PIXELS = 1_500_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prediction:
-    """One label and its share of the soft-max, 0..1."""
+    """One label and its share of the soft-max, 0..1. Not frozen: each request makes several."""
 
     label: str
     score: float
@@ -83,37 +83,34 @@ class ClassificationCodec:
     ) -> list[list[Prediction] | ValueError]:
         """`encode` for each row of logits (N, C): its predictions, or why it has none.
 
-        score_i = exp(z_i - max z) / sum_j exp(z_j - max z), in float64. A row whose logits are not finite
-        gets a ValueError and spoils no other. All rows go through each array operation together: NumPy
-        gives the GIL away in each, and getting it back is what costs in a busy process.
+        score_i = exp(z_i - max z) / sum_j exp(z_j - max z): the terms in float32, the sum in float64. A row
+        whose logits are not finite gets a ValueError and spoils no other. All rows go through each array
+        operation together: NumPy gives the GIL away in each, and getting it back is what costs in a busy
+        process.
         """
         if logits.shape[1:] != (len(self._labels),):
             error = ValueError(f"{logits.shape[1:]} logits for {len(self._labels)} labels")
             return [error] * len(top_ks)
-        wide = logits.astype(np.float64)
-        highest = wide.max(axis=1)  # NaN carries through
-        finite = np.isfinite(highest).tolist()
+        highest = np.maximum.reduce(logits, axis=1)  # NaN carries through
         with np.errstate(over="ignore", invalid="ignore"):  # in rows that are refused below
-            shares = np.exp(wide - highest[:, None])
-        totals = shares.sum(axis=1).tolist()
-        most = min(max(top_ks), wide.shape[1])
+            shares = np.exp(logits - highest[:, None])
+        totals = np.add.reduce(shares, axis=1, dtype=np.float64).tolist()
         # Everything not below the k-th highest, so that ties at the border go by index too.
-        border = np.partition(wide, wide.shape[1] - most, axis=1)[:, wide.shape[1] - most]
-        results: list[list[Prediction] | ValueError] = []
-        for row, top_k in enumerate(top_ks):
-            if not finite[row]:
-                results.append(ValueError("the logits are not finite"))
-                continue
-            candidates = np.flatnonzero(wide[row] >= border[row])
-            best = candidates[np.argsort(-wide[row, candidates], kind="stable")[:top_k]]
-            total = totals[row]
-            results.append(
-                [
-                    Prediction(self._labels[index], share / total)
-                    for index, share in zip(best.tolist(), shares[row, best].tolist(), strict=True)
-                ]
-            )
-        return results
+        border = logits.shape[1] - min(max(top_ks), logits.shape[1])
+        borders = np.partition(logits, border, axis=1)[:, border, None]
+        chosen = np.flatnonzero(logits >= borders)
+        candidates: list[list[tuple[float, int, float]]] = [[] for _ in top_ks]
+        for place, logit, share in zip(
+            chosen.tolist(), logits.take(chosen).tolist(), shares.take(chosen).tolist(), strict=True
+        ):
+            row, column = divmod(place, logits.shape[1])
+            candidates[row].append((-logit, column, share))
+        return [
+            [Prediction(self._labels[index], share / total) for _, index, share in sorted(row)[:top_k]]
+            if isfinite(high)
+            else ValueError("the logits are not finite")
+            for row, total, high, top_k in zip(candidates, totals, highest.tolist(), top_ks, strict=True)
+        ]
 
 
 _RASTER_COST = 10
