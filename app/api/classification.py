@@ -5,10 +5,10 @@ The route is hot (see `gateway.py`): `ClassificationRoute` answers; `router` onl
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import parse_qsl
 
 import orjson
@@ -17,7 +17,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.api.errors import error_object
-from app.api.gateway import Answer, Exchange, Pending
+from app.api.gateway import Answer, Exchange, Pending, Reply
 from app.api.inference import Inference, server_timing
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
@@ -68,9 +68,7 @@ class ClassificationRoute:
         )
         return _answer(engine.label, members, several=several, request_id=exchange.request_id)
 
-    def begin(
-        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
-    ) -> Pending | None:
+    def begin(self, exchange: Exchange, body: bytes, reply: Reply) -> Pending | None:
         """Begin to answer a request whose model is loaded and whose body needs no multipart parser."""
         if exchange.headers.get(b"content-type", b"").startswith(_MULTIPART):
             return None
@@ -82,17 +80,17 @@ class ClassificationRoute:
             return None
         _check_task(engine)
 
+        def answer(members: list[Member]) -> Answer:
+            return _answer(engine.label, members, several=several, request_id=exchange.request_id)
+
+        def ahead(member: Member) -> None:
+            reply.ahead(partial(answer, [member]))
+
         def landed(result: list[Member] | AppError) -> None:
-            if not isinstance(result, AppError):
-                try:
-                    done(_answer(engine.label, result, several=several, request_id=exchange.request_id))
-                    return
-                except AppError as error:
-                    result = error
-            done(result)
+            reply(partial(_raised, result) if isinstance(result, AppError) else partial(answer, result))
 
         return self._inference.begin(
-            engine, inputs, top_k=options.top_k, deadline_s=deadline_s, landed=landed
+            engine, inputs, top_k=options.top_k, deadline_s=deadline_s, landed=landed, ahead=ahead
         )
 
     def _parse_query(self, query: bytes) -> Options:
@@ -216,6 +214,10 @@ def _top_k(value: object) -> int:
     if isinstance(value, bool | float) or not 1 <= number <= _MAX_TOP_K:
         raise InvalidRequest(f"top_k must be a whole number from 1 to {_MAX_TOP_K}.", param="top_k")
     return number
+
+
+def _raised(error: AppError) -> Answer:
+    raise error
 
 
 def _answer(label: str, members: list[Member], *, several: bool, request_id: str) -> Answer:

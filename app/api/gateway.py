@@ -152,20 +152,59 @@ class HotRoute(Protocol):
     def __call__(self, exchange: Exchange) -> Awaitable[Answer]:
         """Answer one request, the long way."""
 
-    def begin(
-        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
-    ) -> Pending | None:
+    def begin(self, exchange: Exchange, body: bytes, reply: "Reply") -> Pending | None:
         """Begin to answer the short way; None when this request needs the long one.
 
-        `done` is called once, later, on the event loop. Raises AppError for what is refused at once.
+        `reply` is called once, later, on the event loop. Raises AppError for what is refused at once.
         """
 
 
 class Client(Protocol):
     """Who waits for an answer on the short way."""
 
-    def answer(self, exchange: Exchange, answer: Answer) -> None:
-        """Send it; on the event loop."""
+    def answer(self, answer: Answer) -> bool:
+        """Send it, on the event loop. False when another was sent ahead."""
+
+    def answer_ahead(self, answer: Answer) -> bool:
+        """Send it from any thread, if that is possible."""
+
+
+class Reply:
+    """How a hot route answers on the short way: once, by a call on the event loop.
+
+    The thread that makes a result may also send it `ahead` of that call, which then only accounts for it.
+    """
+
+    __slots__ = ("_account", "_ahead", "_client", "_exchange")
+
+    def __init__(
+        self, exchange: Exchange, client: Client, account: Callable[[Exchange, int, str], None]
+    ) -> None:
+        self._exchange = exchange
+        self._client = client
+        self._account = account
+        self._ahead: Answer | None = None
+
+    def ahead(self, make: Callable[[], Answer]) -> None:
+        """Send what `make` gives now, if nothing stands in the way. From any thread; raises nothing."""
+        answer = self._made(make)
+        if self._client.answer_ahead(answer):
+            self._ahead = answer
+
+    def __call__(self, make: Callable[[], Answer]) -> None:
+        """Send what `make` gives, or the refusal that it raises, unless something was sent ahead."""
+        answer = self._ahead or self._made(make)
+        if not self._client.answer(answer) and self._ahead is not None:
+            answer = self._ahead  # sent while this one was made
+        self._account(self._exchange, answer.status, self._exchange.path)
+
+    def _made(self, make: Callable[[], Answer]) -> Answer:
+        try:
+            return make()
+        except AppError as error:
+            return _refusal(error, self._exchange.request_id)
+        except Exception:  # noqa: BLE001 - the last stop: a bug must cost one request, not the lane
+            return _unexpected(self._exchange)
 
 
 class Gateway:
@@ -207,19 +246,15 @@ class Gateway:
     ) -> Pending | Literal["answered", "long"]:
         """Try a request on the short way: it is pending, or answered already, or must go the long way."""
 
-        def done(result: Answer | AppError) -> None:
-            answer = _refusal(result, exchange.request_id) if isinstance(result, AppError) else result
-            client.answer(exchange, answer)
-            self._account(exchange, answer.status, exchange.path)
-
+        reply = Reply(exchange, client, self._account)
         try:
             exchange.principal = self._door.admit(exchange.headers)
-            return route.begin(exchange, body, done) or "long"
+            return route.begin(exchange, body, reply) or "long"
         except AppError as error:
-            done(error)
+            refusal = _refusal(error, exchange.request_id)
         except Exception:  # noqa: BLE001 - the last stop: a bug must cost one request, not the connection
-            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.path)
-            done(_internal())
+            refusal = _unexpected(exchange)
+        reply(lambda: refusal)
         return "answered"
 
     def abandoned(self, exchange: Exchange) -> None:
@@ -260,8 +295,7 @@ class Gateway:
         except asyncio.CancelledError:
             raise
         except Exception:  # noqa: BLE001 - the last stop: a bug must cost one request, not the connection
-            _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.path)
-            return _refusal(_internal(), exchange.request_id)
+            return _unexpected(exchange)
 
     async def _answer(self, exchange: Exchange, send: Send, answer: Answer) -> None:
         if answer.status != STATUS["client_closed"]:
@@ -306,6 +340,12 @@ class Gateway:
         known = route if route in self._hot or route.startswith("/") else "other"
         self._metrics.request(known, status, seconds)
         self._access_log.write(exchange.method, exchange.path, exchange.request_id, status, seconds)
+
+
+def _unexpected(exchange: Exchange) -> Answer:
+    """Log the exception that is being handled, and what to say of it."""
+    _log.exception("unexpected error", request_id=exchange.request_id, path=exchange.path)
+    return _refusal(_internal(), exchange.request_id)
 
 
 def _internal() -> Internal:

@@ -23,15 +23,27 @@ Landed = Callable[[list[Member] | AppError], None]
 """Told on the event loop how a flight ended: each member with a result or an error, or why there is none."""
 
 
+Ahead = Callable[[Member], None]
+"""Told in the lane of a member that had the machine to itself, before its flight lands. Raises nothing."""
+
+
 class Flight:
     """The members of one request on their way through one engine, and what ends them."""
 
-    __slots__ = ("_inference", "_landed", "_left", "deadline_s", "engine", "members", "timer")
+    __slots__ = ("_ahead", "_inference", "_landed", "_left", "deadline_s", "engine", "members", "timer")
 
     def __init__(
-        self, inference: "Inference", engine: Engine, *, members: int, deadline_s: float, landed: Landed
+        self,
+        inference: "Inference",
+        engine: Engine,
+        *,
+        members: int,
+        deadline_s: float,
+        landed: Landed,
+        ahead: Ahead | None,
     ) -> None:
         self._inference = inference
+        self._ahead = ahead if members == 1 else None
         self._left = members
         self._landed: Landed | None = landed
         self.engine = engine
@@ -39,8 +51,11 @@ class Flight:
         self.deadline_s = deadline_s
         self.timer: asyncio.TimerHandle | None = None
 
-    def resolved(self, _: Member) -> None:
+    def resolved(self, member: Member) -> None:
         """A member has its result or error; called from lanes."""
+        # In a full batch it would keep the others waiting, and gain nothing: the event loop is awake.
+        if self._ahead is not None and member.batch is not None and member.batch.is_alone:
+            self._ahead(member)
         self._inference.post(self)
 
     def one_resolved(self) -> None:
@@ -141,7 +156,14 @@ class Inference:
         return exchange.started_s + seconds
 
     def begin(
-        self, engine: Engine, inputs: Sequence[bytes], *, top_k: int, deadline_s: float, landed: Landed
+        self,
+        engine: Engine,
+        inputs: Sequence[bytes],
+        *,
+        top_k: int,
+        deadline_s: float,
+        landed: Landed,
+        ahead: Ahead | None = None,
     ) -> Flight:
         """Submit all inputs of a request to a held engine, which is let go of when they have landed.
 
@@ -152,7 +174,7 @@ class Inference:
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        flight = Flight(self, engine, members=len(inputs), deadline_s=deadline_s, landed=landed)
+        flight = Flight(self, engine, members=len(inputs), deadline_s=deadline_s, landed=landed, ahead=ahead)
         try:
             for data in inputs:
                 member = Member(data, deadline_s=deadline_s, top_k=top_k, resolved=flight.resolved)

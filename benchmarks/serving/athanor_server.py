@@ -5,7 +5,6 @@ reads the body and answers a constant. What a request costs here, no server buil
 """
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from app.access.door import Door
 from app.access.principal import SYSTEM
-from app.api.gateway import Answer, Exchange, Gateway
+from app.api.gateway import Answer, Exchange, Gateway, Reply
 from app.api.protocol import protocol_of
 from app.db import migrate
-from app.errors import AppError
 from app.observability.access_log import AccessLog
 from app.services import build_services
 from app.settings import Settings
@@ -90,10 +88,8 @@ class EmptyRoute:
         await exchange.body(self.max_body_bytes)
         return self._answer()
 
-    def begin(
-        self, exchange: Exchange, body: bytes, done: Callable[[Answer | AppError], None]
-    ) -> "EmptyRoute":
-        done(self._answer())
+    def begin(self, exchange: Exchange, body: bytes, reply: Reply) -> "EmptyRoute":
+        reply(self._answer)
         return self
 
     def abandon(self) -> None:
