@@ -150,6 +150,7 @@ def test_every_other_form_of_a_request_is_answered_too(world):
         connection.send(request(data, "Origin: https://evil.test"))
         assert connection.response()[0] == 403
 
+
 def test_a_request_whose_end_nobody_can_know_is_refused(world):
     with Connection(world) as connection:
         connection.send(request(picture("red"), "Content-Length: 7"))
