@@ -15,6 +15,54 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
+class Interrupted(Exception):
+    """A kind's answer to `stop_asked()`: it has left off, and a later attempt can go on from its newest
+    checkpoint, or from the start if it has none.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumePoint:
+    """The newest checkpoint of the attempts before."""
+
+    step: int
+    path: Path
+    """For reading only: it lies in the object store."""
+    metrics: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetParcel:
+    """A data set version to publish."""
+
+    name: str
+    task: str
+    pack: Path
+    """Inside `work_dir`."""
+    source: Json
+    report: Json
+
+
+def _no_checkpoint(step: int, path: Path, metrics: Json) -> None:
+    """Nobody keeps checkpoints here."""
+
+
+def _no_metrics(step: int, values: Mapping[str, float]) -> None:
+    """Nobody keeps metrics here."""
+
+
+def _no_facts(values: Json) -> None:
+    """Nobody keeps facts here."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _no_dataset(parcel: DatasetParcel) -> str:
+    raise NotImplementedError("nobody publishes data sets here")
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobContext:
     """The world of one run. Whatever a kind prints or logs goes to the job's log file."""
@@ -30,6 +78,24 @@ class JobContext:
     """`progress(fraction, phase)`: how far the whole job is, 0..1, and the name of what it is doing."""
     message: Callable[[str], None]
     """A sentence for the job's history."""
+    job_id: str = ""
+    attempt: int = 1
+    """1 for the first run of the job."""
+    resume: ResumePoint | None = None
+    """Where to go on; None: begin at the beginning."""
+    checkpoint: Callable[[int, Path, Json], None] = _no_checkpoint
+    """`checkpoint(step, path, metrics)` gives a file of `work_dir` away: it is moved into the object store.
+    Of a job's checkpoints the newest three and the one with the highest `metrics["score"]` are kept."""
+    metrics: Callable[[int, Mapping[str, float]], None] = _no_metrics
+    """`metrics(step, values)`: what was measured at a step. Said again, it takes the place of the first."""
+    facts: Callable[[Json], None] = _no_facts
+    """Merged into the job's facts."""
+    stop_asked: Callable[[], bool] = _never
+    """The worker is stopping or the job is to pause: checkpoint, then raise `Interrupted`. A run that does
+    not within about five seconds is killed."""
+    publish_dataset: Callable[[DatasetParcel], str] = _no_dataset
+    """Publish a version and wait for its `name:number`. A job makes one: asked again, also in a later
+    attempt, it gets the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
