@@ -42,6 +42,12 @@ class InvalidPayload(AppError):
     code = "invalid_payload"
 
 
+class InvalidSpec(InvalidRequest):
+    """A job's spec has a field, a name or a combination that makes no sense."""
+
+    code = "invalid_spec"
+
+
 class ImageUndecodable(AppError):
     """The bytes claim to be an image and cannot be decoded."""
 
@@ -130,6 +136,18 @@ class JobNotCancellable(Conflict):
     """The job has already ended."""
 
     code = "job_not_cancellable"
+
+
+class QuotaExceeded(AppError):
+    """The tenant has as much of it as one may have."""
+
+    code = "quota_exceeded"
+
+
+class DiskFull(AppError):
+    """The disk has no room for what the job would write."""
+
+    code = "disk_full"
 
 
 class ParityFailed(AppError):

@@ -11,6 +11,7 @@ from app.errors import AppError
 
 STATUS: dict[str, int] = {
     "invalid_request": 400,
+    "invalid_spec": 400,
     "image_undecodable": 400,
     "import_refused": 400,
     "unauthorized": 401,
@@ -28,12 +29,14 @@ STATUS: dict[str, int] = {
     "unsupported_media": 415,
     "invalid_payload": 422,
     "overloaded": 429,
+    "quota_exceeded": 429,
     "client_closed": 499,
     "inference_failed": 500,
     "internal": 500,
     "model_not_ready": 503,
     "storage_unavailable": 503,
     "deadline_exceeded": 504,
+    "disk_full": 507,
 }
 """Every code and its status; `docs/errors.md` has an entry for each (tested)."""
 
