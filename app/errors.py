@@ -84,6 +84,25 @@ class UnknownVersion(AppError):
     code = "unknown_version"
 
 
+class UnknownDataset(AppError):
+    """No data set of that name."""
+
+    code = "unknown_dataset"
+
+    def __init__(self, reference: str, known: Iterable[str] = (), *, param: str = "name") -> None:
+        names = sorted(known)
+        near = get_close_matches(reference, names, n=3, cutoff=0.5) or names[:3]
+        named = f"Did you mean {', '.join(near)}? " if near else ""
+        hint = f"{named}GET /v1/datasets lists them."
+        super().__init__(f"There is no data set {reference!r}.", param=param, hint=hint)
+
+
+class InvalidDataset(AppError):
+    """The files make no data set."""
+
+    code = "invalid_dataset"
+
+
 class ModelNotReady(AppError):
     """The model is known but cannot answer yet."""
 

@@ -93,6 +93,15 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     """How often a worker says that its job lives, seconds."""
 
+    max_queued_jobs: int = Field(default=0, ge=0)
+    """Jobs of one tenant that may wait; one more is refused with 429. 0: any number."""
+
+    max_running_jobs: int = Field(default=0, ge=0)
+    """Jobs of one tenant that run at a time; more wait. 0: any number."""
+
+    min_free_disk_bytes: int = Field(default=2**30, ge=0)
+    """No job begins, and no checkpoint is kept, that would leave the data dir's disk less. 0: never mind."""
+
     url: str = ""
     """Where the command line finds the service. Empty: where `athanor serve` runs on this data dir."""
 

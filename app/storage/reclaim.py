@@ -5,30 +5,40 @@ bytes without a row are deleted. A crash in between leaves bytes that nobody nee
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
-from sqlalchemy import String, cast, exists, select
+from sqlalchemy import String, cast, exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
 from app.db.revision import lock_revision
 from app.db.session import Database
-from app.db.tables import FileRow, VersionRow
+from app.db.tables import DatasetVersionRow, FileRow, JobCheckpointRow, UploadPartRow, VersionRow
 from app.storage.objects import ObjectStore
+
+_AT_ONCE = 64
+"""Objects looked at under one lock: others wait for it meanwhile."""
 
 
 def reclaim(database: Database, objects: ObjectStore, principal: Principal, hashes: Iterable[str]) -> None:
-    """Delete those of the tenant's objects that neither a file nor a version refers to any more."""
-    with database.begin() as session:
-        lock_revision(session)
-        for sha256 in sorted(set(hashes)):
-            if not _is_referenced(session, principal, sha256):
-                objects.delete(principal, sha256)
+    """Delete those of the tenant's objects that no row refers to any more: no file, no part of an upload, no
+    version, no data set version and no checkpoint."""
+    rest = iter(sorted(set(hashes)))
+    while some := list(islice(rest, _AT_ONCE)):
+        with database.begin() as session:
+            lock_revision(session)
+            for sha256 in some:
+                if not _is_referenced(session, principal, sha256):
+                    objects.delete(principal, sha256)
 
 
 def _is_referenced(session: Session, principal: Principal, sha256: str) -> bool:
-    file = exists().where(FileRow.tenant_id == principal.tenant_id, FileRow.sha256 == sha256)
+    one_each = [
+        exists().where(row.tenant_id == principal.tenant_id, row.sha256 == sha256)
+        for row in (FileRow, UploadPartRow, DatasetVersionRow, JobCheckpointRow)
+    ]
     version = exists().where(
         VersionRow.tenant_id == principal.tenant_id,
         cast(VersionRow.artifacts, String).contains(sha256, autoescape=True),  # 64 hex digits: no accident
     )
-    return session.execute(select(file | version)).scalar_one()
+    return session.execute(select(or_(version, *one_each))).scalar_one()
