@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -119,6 +120,73 @@ class AliasRow(Base):
     __table_args__ = (UniqueConstraint("model_id", "name"),)
 
 
+class UploadRow(Base):
+    """A file that comes in parts, in any order and at any pace, until it is completed or expires."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    filename: Mapped[str] = mapped_column(String(255))
+    purpose: Mapped[str] = mapped_column(String(64))
+    mime_type: Mapped[str] = mapped_column(String(128))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the whole file, as announced."""
+    status: Mapped[str] = mapped_column(String(16))
+    """pending | completed | cancelled | expired"""
+    file_id: Mapped[str | None] = mapped_column(ID)
+    """The file it became."""
+    created_at: Mapped[float] = mapped_column(Float)
+    expires_at: Mapped[float] = mapped_column(Float)
+
+
+class UploadPartRow(Base):
+    """A part of an upload: bytes in the object store."""
+
+    __tablename__ = "upload_parts"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"), index=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class DatasetRow(Base):
+    """A named line of data set versions."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID)
+    name: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(32))
+    next_version: Mapped[int] = mapped_column(Integer)
+    """Never goes back, so a number is never reused."""
+    created_at: Mapped[float] = mapped_column(Float)
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
+
+
+class DatasetVersionRow(Base):
+    """An immutable, validated data set: one pack in the object store."""
+
+    __tablename__ = "dataset_versions"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64))
+    """Of the pack."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    source: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """What it was made from: {file_ids, base_version, options}."""
+    report: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """What validation found: counts, sizes, duplicates, what was left out and why."""
+    job_id: Mapped[str | None] = mapped_column(ID)
+    """The job that made it."""
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("dataset_id", "number"), UniqueConstraint("job_id"))
+
+
 class JobRow(Base):
     """A unit of work. The row is the truth; the Celery message is only a doorbell."""
 
@@ -146,6 +214,17 @@ class JobRow(Base):
     created_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     finished_at: Mapped[float | None] = mapped_column(Float)
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    """Higher is taken up first."""
+    pause_requested: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    time_limit_s: Mapped[float | None] = mapped_column(Float)
+    """Seconds of running, over all attempts, after which it fails."""
+    ran_s: Mapped[float] = mapped_column(Float, server_default="0")
+    """Seconds of running in attempts that are over."""
+    rerun_of: Mapped[str | None] = mapped_column(ID)
+    """The job whose spec, with some fields changed, this one runs."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What the run found out on its way: parameters, estimate, resumed_from_step, resolved spec."""
     __table_args__ = (
         UniqueConstraint("tenant_id", "idempotency_key"),
         Index("ix_jobs_status_created", "status", "created_at"),
@@ -161,9 +240,35 @@ class JobEventRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     level: Mapped[str] = mapped_column(String(16))
     kind: Mapped[str] = mapped_column(String(32))
-    """`state`, `progress`, `message`."""
+    """`state`, `progress`, `message`, `metrics`."""
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class JobCheckpointRow(Base):
+    """A state from which a run can go on, kept in the object store."""
+
+    __tablename__ = "job_checkpoints"
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    step: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float)
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+
+
+class JobMetricsRow(Base):
+    """What was measured at a step. A step that is run again after a crash writes the same row."""
+
+    __tablename__ = "job_metrics"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    tenant_id: Mapped[str] = mapped_column(ID, index=True)
+    values: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Float)
 
 

@@ -1,0 +1,90 @@
+"""What the builders of the catalogue's training methods are called with and give back.
+
+A builder is a plain function named by its row; these are its types. Parts keep no state of their own that a
+checkpoint would miss: what they need of the past is in the step number, the seed or the optimiser's state.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.catalogue import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters with their weight decay and share of the learning rate."""
+
+    parameters: Sequence[nn.Parameter]
+    weight_decay: float
+    rate_scale: float = 1.0
+
+
+class BuildOptimizer(Protocol):
+    """Kind `optimizer`."""
+
+    def __call__(
+        self, groups: Sequence[ParameterGroup], parameters: Parameters, *, learning_rate: float
+    ) -> torch.optim.Optimizer:
+        """An optimiser whose `state_dict` holds all it needs to go on to the same bits."""
+
+
+class BuildSchedule(Protocol):
+    """Kind `schedule`. Torch-free."""
+
+    def __call__(self, parameters: Parameters, *, total_steps: int) -> Callable[[int], float]:
+        """Step (0 .. total_steps - 1) to the share of the highest rate, 0..1."""
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits (n, c) float32 and targets, (n,) int64 or (n, c) float32 shares, to the mean loss, a scalar."""
+
+
+class BuildLoss(Protocol):
+    """Kind `loss`."""
+
+    def __call__(self, parameters: Parameters, *, class_weights: torch.Tensor | None) -> Loss:
+        """`class_weights`: (c,) float32."""
+
+
+class Sample(Protocol):
+    """Kind `sampler`. Torch-free."""
+
+    def __call__(
+        self, parameters: Parameters, labels: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Indices of one epoch, in order; the generator is seeded by job seed and epoch alone."""
+
+
+Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+"""One picture (H, W, 3) to one of the same shape; the generator is seeded by seed, epoch and index alone."""
+
+
+class BuildAugment(Protocol):
+    """Kind `augmentation`. Torch-free."""
+
+    def __call__(self, parameters: Parameters) -> Augment:
+        """What is done to each picture."""
+
+
+Mix = Callable[[torch.Tensor, torch.Tensor, np.random.Generator], tuple[torch.Tensor, torch.Tensor]]
+"""Normalised pictures (n, 3, h, w) and target shares (n, c) to mixed ones; seeded by seed and step alone."""
+
+
+class BuildMix(Protocol):
+    """Kind `mixing`."""
+
+    def __call__(self, parameters: Parameters) -> Mix:
+        """What is done to each batch."""
+
+
+class BuildNetwork(Protocol):
+    """Kind `architecture`."""
+
+    def __call__(self, name: str, *, num_classes: int, image_size: int) -> nn.Module:
+        """Takes normalised (n, 3, h, w) float32, gives logits (n, num_classes); eval mode, random weights."""
