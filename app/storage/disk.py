@@ -1,4 +1,4 @@
-"""Room on the disk of the data dir: work is refused while there still is some, not when a write has failed."""
+"""Room on the disk of the data dir. Work is refused while some is left, not after a write has failed."""
 
 import shutil
 from pathlib import Path
