@@ -1,0 +1,1 @@
+"""What fine-tuning reaches, through the running service: held-out accuracy, time, trained share."""

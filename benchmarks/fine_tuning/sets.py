@@ -1,0 +1,55 @@
+"""The data sets and what is tried on each."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+STARTER = "efficientnet-lite0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSet:
+    """A data set and the specs that train on it."""
+
+    make: Callable[[Path], Path]
+    """Writes the archive into a folder."""
+    recipes: Mapping[str, dict[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the data set."""
+
+
+def _run_example(script: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        archive = folder / f"{Path(script).stem}.zip"
+        subprocess.run([sys.executable, str(EXAMPLES / script), str(archive)], check=True)
+        return archive
+
+    return make
+
+
+_LORA = {"method": "lora", "r": 8}
+
+SETS: Mapping[str, RecipeSet] = {
+    "digits": RecipeSet(
+        make=_run_example("digits.py"),
+        recipes={
+            "lora": {"model": STARTER, "task": "classification", "adapter": _LORA},
+            "head": {"model": STARTER, "task": "classification", "adapter": {"method": "head"}},
+        },
+    ),
+    "fashion_mnist": RecipeSet(
+        make=_run_example("fashion_mnist.py"),
+        recipes={
+            "lora": {"model": STARTER, "task": "classification", "adapter": _LORA},
+            "lenet_5 from scratch": {
+                "model": "lenet_5",
+                "task": "classification",
+                "adapter": {"method": "full"},
+            },
+        },
+    ),
+}
