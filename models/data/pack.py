@@ -81,7 +81,9 @@ class PackWriter:
 
     def finish(self) -> None:
         """Write the index and have everything on disk."""
-        index = orjson.dumps({"format": 1, "labels": self._labels, "items": self._items})
+        index = orjson.dumps(
+            {"format": 1, "labels": self._labels, "items": [tuple(item) for item in self._items]}
+        )
         self._file.write(index + len(index).to_bytes(8, "little") + MAGIC)
         self._file.flush()
         os.fsync(self._file.fileno())

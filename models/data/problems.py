@@ -1,0 +1,52 @@
+"""What is wrong with a data set, in words that say where."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from models.data.archive_rules import ArchiveRefused
+
+MAX_PROBLEMS: Final = 10_000
+"""Named one by one; more are counted."""
+
+
+class Problem(BaseModel):
+    """One mistake."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    file: str
+    """The image, manifest or archive it is in."""
+    message: str
+    line: int | None = None
+    """Line of a manifest, row of a Parquet file; from 1."""
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.message}" + (f" {self.hint}" if self.hint else "")
+
+
+class LeftOut(BaseModel):
+    """A file that is not in the data set, and need not be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    reason: str
+
+
+class DataRefused(ValueError):
+    """The files make no data set. `problems` has at least one; `count` says how many there were in all."""
+
+    def __init__(self, problems: Sequence[Problem], *, count: int | None = None) -> None:
+        self.count = len(problems) if count is None else count
+        self.problems = tuple(problems[:MAX_PROBLEMS])
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        super().__init__(f"{self.problems[0]}{more}")
+
+    @classmethod
+    def from_archive(cls, refused: ArchiveRefused, archive_name: str) -> "DataRefused":
+        """The same refusal as a problem of the archive, or of the member that it names."""
+        return cls([Problem(file=refused.name or archive_name, message=refused.message, hint=refused.hint)])
