@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.access.door import Door
-from app.api import classification, files, jobs, models, system
+from app.api import classification, datasets, files, jobs, models, system, uploads
 from app.api.docs import add_docs
 from app.api.errors import STATUS, error_body, retry_headers
 from app.api.gateway import REQUEST_ID_KEY, Gateway
@@ -67,6 +67,7 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
         if access_log is not None:
             access_log.start()
         services.pool.start(services.preload)
+        services.sweeper.start()
         try:
             yield
         finally:
@@ -84,7 +85,7 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
     )
     add_docs(api)
     api.state.services = services
-    for module in (classification, models, files, jobs, system):
+    for module in (classification, models, files, uploads, datasets, jobs, system):
         api.include_router(module.router)
     api.add_exception_handler(AppError, _app_error)
     api.add_exception_handler(RequestValidationError, _invalid_payload)

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 from app.access.principal import SYSTEM, Principal
+from app.datasets.packs import Packs
+from app.datasets.service import DatasetService
 from app.db.session import Database
 from app.errors import AppError, ModelNotReady
+from app.files.parts import UploadService
 from app.files.service import FileService
+from app.files.sweeper import Sweeper
 from app.jobs.service import JobService
 from app.observability.metrics import Metrics
 from app.queue import Doorbell
@@ -14,6 +18,7 @@ from app.runtime.loader import Loader
 from app.runtime.pool import Pool
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
+from app.storage.disk import Disk
 from app.storage.objects import ObjectStore
 
 
@@ -26,6 +31,10 @@ class Services:
     objects: ObjectStore
     registry: Registry
     files: FileService
+    uploads: UploadService
+    sweeper: Sweeper
+    datasets: DatasetService
+    packs: Packs
     jobs: JobService
     pool: Pool
     metrics: Metrics
@@ -55,6 +64,7 @@ class Services:
 
     def close(self) -> None:
         """Let go of everything, engines first."""
+        self.sweeper.stop()
         self.pool.close()
         self.doorbell.close()
         self.database.close()
@@ -65,6 +75,8 @@ def build_services(settings: Settings) -> Services:
     database = Database(settings.sqlalchemy_url)
     objects = ObjectStore.from_settings(settings)
     registry = Registry(database, objects)
+    files = FileService(database, objects, settings)
+    uploads = UploadService(database, objects, files)
     metrics = Metrics()
     doorbell = Doorbell(settings)
     loader = Loader(settings=settings, objects=objects, tunings=TuningStore(database), metrics=metrics)
@@ -73,8 +85,14 @@ def build_services(settings: Settings) -> Services:
         database=database,
         objects=objects,
         registry=registry,
-        files=FileService(database, objects, settings),
-        jobs=JobService(database, doorbell.ring),
+        files=files,
+        uploads=uploads,
+        sweeper=Sweeper(uploads),
+        datasets=DatasetService(database, objects),
+        packs=Packs(objects),
+        jobs=JobService(
+            database, doorbell.ring, max_queued_jobs=settings.max_queued_jobs, disk=Disk.of(settings)
+        ),
         pool=Pool(
             registry=registry, loader=loader, metrics=metrics, drain_timeout_s=settings.drain_timeout_s
         ),

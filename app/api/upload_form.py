@@ -28,12 +28,14 @@ class UploadForm:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-async def read_upload_form(content_type: str, body: AsyncIterator[bytes], upload: Upload) -> UploadForm:
-    """Read the whole body; the part `file` goes into `upload`.
+async def read_upload_form(
+    content_type: str, body: AsyncIterator[bytes], upload: Upload, *, part: str = "file"
+) -> UploadForm:
+    """Read the whole body; the part of that name goes into `upload`.
 
     Raises:
         UnsupportedMedia: the body is not multipart.
-        InvalidPayload: it is broken, ends early or has no part `file`.
+        InvalidPayload: it is broken, ends early or has no such part.
         PayloadTooLarge: the file is longer than uploads may be.
         ClientClosed: the client went away.
 
@@ -44,7 +46,7 @@ async def read_upload_form(content_type: str, body: AsyncIterator[bytes], upload
         raise UnsupportedMedia(
             "A file comes as multipart/form-data.", hint="curl -F file=@model.onnx -F purpose=user_data …"
         )
-    reader = _Reader(boundary)
+    reader = _Reader(boundary, part)
     try:
         async for chunk in body:
             reader.feed(chunk)
@@ -53,9 +55,9 @@ async def read_upload_form(content_type: str, body: AsyncIterator[bytes], upload
     except ClientDisconnect as error:
         raise ClientClosed("The client went away during the upload.") from error
     if not reader.is_complete:
-        raise InvalidPayload("The form ends before its last boundary.", param="file")
+        raise InvalidPayload("The form ends before its last boundary.", param=part)
     if reader.form.filename is None:
-        raise InvalidPayload("The form has no file.", param="file", hint="Name the part `file`.")
+        raise InvalidPayload("The form has no file.", param=part, hint=f"Name the part `{part}`.")
     await run_in_threadpool(upload.write, reader.take())
     return reader.form
 
@@ -63,7 +65,8 @@ async def read_upload_form(content_type: str, body: AsyncIterator[bytes], upload
 class _Reader:
     """Callbacks of the parser: they sort bytes, and never block."""
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, part: str) -> None:
+        self._part = part
         self.form = UploadForm()
         self.is_complete = False
         self.pending = bytearray()
@@ -121,11 +124,11 @@ class _Reader:
         if b"name" not in options:
             raise InvalidPayload("A part of the form has no name.")
         name = options[b"name"].decode(errors="replace")
-        if name != "file":
+        if name != self._part:
             self._field = name
         elif self.form.filename is not None:
             raise InvalidPayload(
-                "The form has more than one file.", param="file", hint="Upload one at a time."
+                "The form has more than one file.", param=self._part, hint="Upload one at a time."
             )
         else:
             self._is_file = True

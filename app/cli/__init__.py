@@ -24,6 +24,7 @@ VERBS = {
     "pull": "pull",
     "import": "import_",
     "models": "models",
+    "datasets": "datasets",
     "classify": "classify",
     "verify": "verify",
     "doctor": "doctor",

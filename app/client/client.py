@@ -1,7 +1,7 @@
 """The client: one method per act, JSON objects in and out exactly as the API documents them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +17,8 @@ CONNECTIONS = 8
 """Most connections one client keeps open."""
 _POLL_S = 0.25
 _CONNECT_TIMEOUT_S = 5.0
+_JOIN_TIMEOUT_S = 3600.0
+"""The service reads and hashes a whole file before it answers."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -72,6 +74,51 @@ class Client:
         """Store a file; streamed, whatever its size. Raises OSError when it cannot be read."""
         with path.open("rb") as file:
             return self._call("POST", "/v1/files", files={"file": (path.name, file)})
+
+    def begin_upload(self, *, filename: str, size_bytes: int) -> Json:
+        """Announce a file that will come in parts."""
+        body = {
+            "bytes": size_bytes,
+            "filename": filename,
+            "mime_type": "application/octet-stream",
+            "purpose": "user_data",
+        }
+        return self._call("POST", "/v1/uploads", json=body)
+
+    def add_part(self, upload_id: str, data: bytes) -> Json:
+        """Store one part of an upload."""
+        return self._call("POST", f"/v1/uploads/{_segment(upload_id)}/parts", files={"data": data})
+
+    def complete_upload(self, upload_id: str, part_ids: Sequence[str]) -> Json:
+        """Make a file of the parts, in this order; the answer's `file` is it."""
+        path = f"/v1/uploads/{_segment(upload_id)}/complete"
+        return self._call("POST", path, json={"part_ids": list(part_ids)}, timeout=_JOIN_TIMEOUT_S)
+
+    # -- data sets -----------------------------------------------------------------------------------
+
+    def datasets(self) -> Json:
+        """All data sets."""
+        return self._call("GET", "/v1/datasets")
+
+    def dataset(self, name: str) -> Json:
+        """One data set: its versions, and how the last thing asked of it went."""
+        return self._call("GET", f"/v1/datasets/{_segment(name)}")
+
+    def dataset_version(self, name: str, version: int) -> Json:
+        """One version of a data set, with the report of its validation."""
+        return self._call("GET", f"/v1/datasets/{_segment(name)}/versions/{version}")
+
+    def create_dataset(self, body: Json) -> Json:
+        """Make a version out of uploaded files; the answer's `job_id` is the job that validates them."""
+        return self._call("POST", "/v1/datasets", json=body)
+
+    def delete_dataset(self, name: str) -> Json:
+        """Delete a data set with all its versions."""
+        return self._call("DELETE", f"/v1/datasets/{_segment(name)}")
+
+    def delete_dataset_version(self, name: str, version: int) -> Json:
+        """Delete one version of a data set."""
+        return self._call("DELETE", f"/v1/datasets/{_segment(name)}/versions/{version}")
 
     # -- models --------------------------------------------------------------------------------------
 

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import String, cast, or_, select
+from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
 from app.db.tables import FileRow, JobRow
+from app.jobs.states import JobStatus
 
-UNFINISHED = ("queued", "running")
+_UNFINISHED = tuple(status.value for status in JobStatus if not status.has_ended)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class FileRepository:
         """A job that has not ended and whose spec names the file."""
         query = select(JobRow.id).where(
             JobRow.tenant_id == principal.tenant_id,
-            or_(*(JobRow.status == status for status in UNFINISHED)),
+            JobRow.status.in_(_UNFINISHED),
             cast(JobRow.spec, String).contains(file_id, autoescape=True),
         )
         return self._session.scalars(query.limit(1)).first()

@@ -6,14 +6,16 @@ with files.begin() as upload:      # temporary file in the data dir
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Literal
+
+from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
 from app.db.revision import lock_revision
 from app.db.session import Database
-from app.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from app.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
 from app.files.repository import FileFacts, FilePage, FileRepository
 from app.files.upload import Upload, too_large
 from app.ids import new_id
@@ -35,22 +37,37 @@ class FileService:
         self._database = database
         self._objects = objects
         self._folder = settings.data_dir / "uploads"
-        self._limit_bytes = settings.max_file_bytes
+        self.limit_bytes = settings.max_file_bytes
+        """Longest file that is taken."""
         drop_leftovers(self._folder)
 
-    def begin(self, *, body_bytes: int | None = None) -> Upload:
+    def begin(
+        self,
+        *,
+        body_bytes: int | None = None,
+        limit_bytes: int | None = None,
+        refusal: Callable[[int], PayloadTooLarge] = too_large,
+    ) -> Upload:
         """A place for the bytes of one upload. With the length of the body that will carry it, one that is
-        too long is refused (PayloadTooLarge) before any of it is read."""
-        if body_bytes is not None and body_bytes > self._limit_bytes + _FORM_BYTES:
-            raise too_large(self._limit_bytes)
-        return Upload(self._folder, limit_bytes=self._limit_bytes)
+        too long is refused before any of it is read. `refusal` makes the error for what is longer than
+        `limit_bytes`; without one, files may have."""
+        limit_bytes = self.limit_bytes if limit_bytes is None else limit_bytes
+        if body_bytes is not None and body_bytes > limit_bytes + _FORM_BYTES:
+            raise refusal(limit_bytes)
+        return Upload(self._folder, limit_bytes=limit_bytes, refusal=refusal)
 
     def commit(
-        self, principal: Principal, upload: Upload, *, filename: str, purpose: str = DEFAULT_PURPOSE
+        self,
+        principal: Principal,
+        upload: Upload,
+        *,
+        filename: str,
+        purpose: str = DEFAULT_PURPOSE,
+        also: Callable[[Session, FileFacts], None] = lambda _session, _facts: None,
     ) -> FileFacts:
-        """Keep an upload: after this returns it survives a power cut; if this raises, nothing is left."""
-        if not 0 < len(purpose) <= _MAX_PURPOSE or not purpose.isprintable():
-            raise InvalidRequest(f"A purpose has 1 to {_MAX_PURPOSE} characters.", param="purpose")
+        """Keep an upload: after this returns it survives a power cut; if this raises, nothing is left.
+        `also` is done in the same transaction."""
+        check_purpose(purpose)
         stored = self._objects.put_file(principal, upload.finish(), move=True)
         facts = FileFacts(
             id=new_id("file"),
@@ -66,6 +83,7 @@ class FileService:
                 if not self._objects.exists(principal, stored.sha256):
                     raise StorageUnavailable("The same bytes were deleted just now.", hint="Try again.")
                 FileRepository(session).add(principal, facts)
+                also(session, facts)
         except BaseException:
             with suppress(StorageUnavailable):  # the first error is the one to tell
                 reclaim(self._database, self._objects, principal, [stored.sha256])
@@ -113,6 +131,12 @@ class FileService:
                 hint = f"Wait for it, or cancel it: POST /v1/jobs/{job_id}/cancel."
                 raise Conflict(f"The job {job_id} needs {file_id}.", param="file_id", hint=hint)
         reclaim(self._database, self._objects, principal, [facts.sha256])
+
+
+def check_purpose(purpose: str) -> None:
+    """Raises InvalidRequest for what no file is for."""
+    if not 0 < len(purpose) <= _MAX_PURPOSE or not purpose.isprintable():
+        raise InvalidRequest(f"A purpose has 1 to {_MAX_PURPOSE} characters.", param="purpose")
 
 
 def plain_filename(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -11,11 +12,19 @@ from app.errors import PayloadTooLarge, StorageUnavailable
 class Upload:
     """As a context manager it leaves nothing behind, unless the file was moved away before the end."""
 
-    def __init__(self, folder: Path, *, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit_bytes: int,
+        refusal: Callable[[int], PayloadTooLarge] | None = None,
+    ) -> None:
+        """`refusal` makes the error for bytes over the limit; it is told the limit."""
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=folder, prefix="upload-")
         self._file = os.fdopen(descriptor, "wb")
         self._limit_bytes = limit_bytes
+        self._refusal = refusal or too_large
         self.path = Path(name)
         self.size_bytes = 0
 
@@ -29,7 +38,7 @@ class Upload:
         """
         self.size_bytes += len(data)
         if self.size_bytes > self._limit_bytes:
-            raise too_large(self._limit_bytes)
+            raise self._refusal(self._limit_bytes)
         try:
             self._file.write(data)
         except OSError as error:

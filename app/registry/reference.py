@@ -15,7 +15,7 @@ MAX_NUMBER = 999_999_999
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _CHECKPOINT = re.compile(r"ckpt-[0-9]+")
-_NAME_RULE = (
+NAME_RULE = (
     "1 to 64 of a-z, 0-9, '.', '_', '-'; begins and ends with a letter or digit; holds neither '--' nor '..'."
 )
 
@@ -42,14 +42,14 @@ def is_name(text: str) -> bool:
 def check_model_name(text: str) -> str:
     """The name itself, or InvalidRequest with the rule."""
     if not is_name(text):
-        raise InvalidRequest(f"A model cannot be named {text!r}.", param="name", hint=_NAME_RULE)
+        raise InvalidRequest(f"A model cannot be named {text!r}.", param="name", hint=NAME_RULE)
     return text
 
 
 def check_alias_name(text: str) -> str:
     """The alias itself, or InvalidRequest: it must not look like a version number or a checkpoint."""
     if not is_name(text) or text.isdigit() or _CHECKPOINT.fullmatch(text):
-        hint = f"{_NAME_RULE} Digits alone are version numbers, `ckpt-<step>` are checkpoints."
+        hint = f"{NAME_RULE} Digits alone are version numbers, `ckpt-<step>` are checkpoints."
         raise InvalidRequest(f"An alias cannot be named {text!r}.", param="alias", hint=hint)
     return text
 
@@ -70,5 +70,5 @@ def parse_reference(text: str) -> Reference:
     raise InvalidRequest(
         f"{text!r} is not a model reference.",
         param="model",
-        hint=f"Write `name`, `name@alias` or `name:3`. A name has {_NAME_RULE}",
+        hint=f"Write `name`, `name@alias` or `name:3`. A name has {NAME_RULE}",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 KINDS: Mapping[str, str] = {
+    "dataset": "workers.kinds.dataset:run",
     "import": "workers.kinds.import_model:run",
     "probe": "workers.kinds.probe:run",
 }
