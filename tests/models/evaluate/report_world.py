@@ -1,0 +1,80 @@
+"""Reports as a finished run would make them, of any number of classes and with any names."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from models.evaluate.classification import evaluate
+from models.evaluate.curves import curves_of
+from models.evaluate.report import (
+    Comparison,
+    DatasetSummary,
+    Environment,
+    ParameterCounts,
+    TrainingReport,
+)
+from models.manifest import Agreement, Certificate, Level
+
+HOSTILE = "<script src=//evil.test>alert('1')</script>\"'&amp;\x00\x1b[31m\u202e<img src=x onerror=1>"
+"""What somebody may call a folder."""
+
+
+def jpeg(*, size=(160, 120), seed=0):
+    """A noisy picture: as large as a thumbnail gets."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def build_evaluation(
+    *, labels=("rose", "tulip", "daisy"), pictures=60, name="{label}/{index}.jpg", noise=1.0
+):
+    rng = np.random.default_rng(len(labels))
+    targets = np.arange(pictures) % len(labels)
+    logits = rng.normal(size=(pictures, len(labels))).astype(np.float32) * noise
+    logits[np.arange(pictures), targets] += 1.5
+    names = [name.format(label=labels[target], index=index) for index, target in enumerate(targets)]
+    return evaluate(logits, targets, labels, names)
+
+
+def build_rows(*, steps=200, every=20):
+    rows = []
+    for step in range(1, steps + 1):
+        values = {"loss": 2 / step + 0.1, "learning_rate": 1e-3 * (1 - step / steps), "data_wait_share": 0.1}
+        if step % every == 0:
+            values |= {"validation_loss": 2 / step + 0.2, "validation_accuracy": 1 - 1 / step}
+        rows.append((step, values))
+    return rows
+
+
+def build_report(*, evaluation=None, rows=None, **changes):
+    facts = {
+        "model": "flowers",
+        "base": "efficientnet-lite0:1",
+        "job_id": "job_06d4rkbb8zyq5xq2m8c7t5nn",
+        "created_at": "2026-11-21T17:50:12Z",
+        "split": "test",
+        "evaluation": evaluation or build_evaluation(),
+        "beside": (Comparison(name="the head alone", accuracy=0.4, macro_f1=0.35, nll=1.2),),
+        "curves": curves_of(build_rows() if rows is None else rows),
+        "steps": 200,
+        "best_step": 160,
+        "spec": {"task": "classification", "adapter": {"method": "lora", "parameters": {"r": 8}}},
+        "dataset": DatasetSummary(reference="flowers:1", images={"train": 480, "test": 60}, labels=3),
+        "parameters": ParameterCounts(total=3_413_024, trainable=121_344, skipped=("conv_dw: grouped",)),
+        "times_s": {"training": 212.3, "evaluating": 1.14},
+        "certificate": Certificate(
+            level=Level.CERTIFIED,
+            model_sha256="0" * 64,
+            manifest_sha256="1" * 64,
+            agreement=Agreement(samples=64, max_abs=3e-6, tolerance=1e-4, cosine=1.0, top1=1.0, decided=64),
+            latency_ms=6.31,
+            size_bytes=13_600_000,
+            runtime="onnxruntime 1.31",
+            created_at="2026-11-21T17:50:12Z",
+        ),
+        "environment": Environment(versions={"torch": "2.13.0"}, threads=2, seed=0),
+    }
+    return TrainingReport(**(facts | changes))
