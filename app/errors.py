@@ -214,6 +214,10 @@ class StorageUnavailable(AppError):
     code = "storage_unavailable"
 
 
+class ObjectDamaged(StorageUnavailable):
+    """Stored bytes are not those that their hash promises; trying again will not help."""
+
+
 class Internal(AppError):
     """A bug of ours; the log has the trace under the request id."""
 

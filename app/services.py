@@ -10,6 +10,9 @@ from app.errors import AppError, ModelNotReady
 from app.files.parts import UploadService
 from app.files.service import FileService
 from app.files.sweeper import Sweeper
+from app.fine_tuning.plan import References
+from app.fine_tuning.service import FineTuning
+from app.jobs.feed import EventFeed
 from app.jobs.service import JobService
 from app.observability.metrics import Metrics
 from app.queue import Doorbell
@@ -36,6 +39,8 @@ class Services:
     datasets: DatasetService
     packs: Packs
     jobs: JobService
+    fine_tuning: FineTuning
+    feed: EventFeed
     pool: Pool
     metrics: Metrics
     doorbell: Doorbell
@@ -64,6 +69,7 @@ class Services:
 
     def close(self) -> None:
         """Let go of everything, engines first."""
+        self.feed.close()
         self.sweeper.stop()
         self.pool.close()
         self.doorbell.close()
@@ -77,8 +83,12 @@ def build_services(settings: Settings) -> Services:
     registry = Registry(database, objects)
     files = FileService(database, objects, settings)
     uploads = UploadService(database, objects, files)
+    datasets = DatasetService(database, objects)
     metrics = Metrics()
     doorbell = Doorbell(settings)
+    jobs = JobService(
+        database, doorbell.ring, max_queued_jobs=settings.max_queued_jobs, disk=Disk.of(settings)
+    )
     loader = Loader(settings=settings, objects=objects, tunings=TuningStore(database), metrics=metrics)
     return Services(
         settings=settings,
@@ -88,11 +98,11 @@ def build_services(settings: Settings) -> Services:
         files=files,
         uploads=uploads,
         sweeper=Sweeper(uploads),
-        datasets=DatasetService(database, objects),
+        datasets=datasets,
         packs=Packs(objects),
-        jobs=JobService(
-            database, doorbell.ring, max_queued_jobs=settings.max_queued_jobs, disk=Disk.of(settings)
-        ),
+        jobs=jobs,
+        fine_tuning=FineTuning(database, jobs, References(registry=registry, files=files, datasets=datasets)),
+        feed=EventFeed(database),
         pool=Pool(
             registry=registry, loader=loader, metrics=metrics, drain_timeout_s=settings.drain_timeout_s
         ),

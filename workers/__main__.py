@@ -10,17 +10,15 @@ from app.db.session import Database
 from app.errors import StorageUnavailable
 from app.jobs.service import JobService
 from app.jobs.starters import ask_for_starters
-from app.jobs.store import JobStore
 from app.observability.logs import configure_logs, get_logger
 from app.queue import Doorbell
-from app.registry.service import Registry
 from app.settings import Settings
-from app.storage.objects import ObjectStore
 from app.supervisor.lifeline import die_with
 from workers.celery_app import make_worker
-from workers.job_task import JobRunner, Workplace
+from workers.job_task import JobRunner
 from workers.kinds import KINDS
 from workers.reaper import Reaper
+from workers.workplace import Workplace
 
 
 def main() -> int:
@@ -47,17 +45,12 @@ def run(settings: Settings) -> None:
     """Build the parts, ask for the starters, work."""
     name = f"worker-{os.getpid()}@{socket.gethostname()}"
     database = Database(settings.sqlalchemy_url)
-    registry = Registry(database, ObjectStore.from_settings(settings))
-    store = JobStore(database)
+    place = Workplace.of(settings, database, kinds=KINDS, holder=name)
     doorbell = Doorbell(settings)
-    runner = JobRunner(
-        Workplace(
-            settings=settings, database=database, store=store, registry=registry, kinds=KINDS, holder=name
-        )
-    )
+    runner = JobRunner(place)
     worker = make_worker(settings, runner, name=name)
-    ask_for_starters(settings, JobService(database, doorbell.ring), registry)
-    reaper = Reaper(store, doorbell.ring, is_idle=lambda: not runner.is_busy)
+    ask_for_starters(settings, JobService(database, doorbell.ring), place.registry)
+    reaper = Reaper(place.store, doorbell.ring, is_idle=lambda: not runner.is_busy)
     reaper.start()
     get_logger("workers").info("worker_ready", name=name)
     try:

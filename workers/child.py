@@ -1,13 +1,13 @@
 """The child process of one run: `python -m workers.child`, with its order on stdin.
 
-    worker ──order──► stdin       watched by a thread: closed means stop, and stop takes about a second
-    worker ◄──lines── stdout      ours alone; whatever libraries print goes to stderr, the job's log file
+    worker ──order, words──► stdin     heard by a thread (ear.py); closed means die, within about a second
+    worker ◄──lines───────── stdout    ours alone; whatever libraries print goes to stderr, the job's log file
 
 A crash, a kill or an exhausted memory here ends the run, never the worker.
 """
 
+import errno
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -16,35 +16,59 @@ from importlib import import_module
 from typing import TextIO, cast
 
 from app.access.principal import Principal
-from app.errors import AppError, Internal
+from app.errors import AppError, DiskFull, Internal
 from app.observability.logs import bound, configure_logs
 from app.settings import Settings
 from app.storage.objects import ObjectStore
-from workers.context import JobContext, Kind, Outcome
-from workers.protocol import Done, Failed, Line, Message, Order, Parcel, Progress
+from workers.context import DatasetParcel, Interrupted, JobContext, Kind, Outcome, ResumePoint
+from workers.ear import Ear
+from workers.protocol import (
+    Checkpoint,
+    DatasetMade,
+    Done,
+    Facts,
+    Failed,
+    Left,
+    Line,
+    Message,
+    Metrics,
+    Order,
+    Parcel,
+    Progress,
+    ResumeFrom,
+)
 
 NICENESS = 10
 """Serving comes first."""
-STOP_GRACE_S = 1.0
-"""How long a run may go on after its worker let go, seconds."""
 
 
 def main() -> int:
     """Run the order to its last line."""
     say = _take_stdout()
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    order = Order.model_validate_json(_read_order())
-    threading.Thread(target=_watch_lifeline, name="lifeline", daemon=True).start()
+    ear = Ear()
+    order = Order.model_validate_json(ear.order())
+    ear.start()
     settings = Settings(_env_file=None, **order.settings)
     configure_logs(settings.model_copy(update={"log_format": "text"}))
     with bound(job_id=order.job_id):
-        say(_run(order, settings, say))
+        say(_run(order, _context(order, settings, say, ear)))
     return 0
 
 
-def _run(order: Order, settings: Settings, say: Callable[[Line], None]) -> Line:
-    """Do the job. Every ending is a line."""
-    context = JobContext(
+def _context(order: Order, settings: Settings, say: Callable[[Line], None], ear: Ear) -> JobContext:
+    def publish_dataset(parcel: DatasetParcel) -> str:
+        made = DatasetMade(
+            name=parcel.name,
+            task=parcel.task,
+            pack=parcel.pack,
+            source=parcel.source,
+            report=parcel.report,
+        )
+        say(made)
+        return ear.wait_for_dataset()
+
+    return JobContext(
         spec=order.spec,
         work_dir=order.work_dir,
         objects=ObjectStore.from_settings(settings),
@@ -52,14 +76,36 @@ def _run(order: Order, settings: Settings, say: Callable[[Line], None]) -> Line:
         settings=settings,
         progress=lambda fraction, phase: say(Progress(fraction=min(max(fraction, 0.0), 1.0), phase=phase)),
         message=lambda text: say(Message(text=text)),
+        job_id=order.job_id,
+        attempt=order.attempt,
+        resume=_resume_point(order.resume),
+        checkpoint=lambda step, path, metrics: say(Checkpoint(step=step, path=path, metrics=metrics)),
+        metrics=lambda step, values: say(Metrics(step=step, values=dict(values))),
+        facts=lambda values: say(Facts(values=values)),
+        stop_asked=ear.stop_asked,
+        publish_dataset=publish_dataset,
     )
+
+
+def _resume_point(resume: ResumeFrom | None) -> ResumePoint | None:
+    if resume is None:
+        return None
+    return ResumePoint(step=resume.step, path=resume.path, metrics=resume.metrics)
+
+
+def _run(order: Order, context: JobContext) -> Line:
+    """Do the job. Every ending is a line."""
     try:
         outcome = _load(order.run)(context)
+    except Interrupted:
+        return Left()
     except AppError as error:
         traceback.print_exc()
-        return Failed(code=error.code, message=error.message, hint=error.hint)
+        return Failed.of(error)
     except Exception as error:  # noqa: BLE001 - the border of the process: whatever it was, the job must say so
         traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Failed.of(DiskFull("The disk was full before the job was done."))
         message = f"The job met something unforeseen ({type(error).__name__})."
         return Failed(
             code=Internal.code, message=message, hint=f"The trace is in jobs/{order.job_id}/log.txt."
@@ -97,27 +143,6 @@ def _take_stdout() -> Callable[[Line], None]:
             ours.write(line.to_line())
 
     return say
-
-
-def _read_order() -> bytes:
-    """The first line of stdin, unbuffered: the lifeline reads on from there."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        chunk = os.read(0, 65536)
-        if not chunk:
-            sys.exit("no order came")
-        line += chunk
-    return bytes(line)
-
-
-def _watch_lifeline() -> None:
-    """End this process, and what it started, soon after its stdin closes."""
-    while os.read(0, 4096):
-        pass
-    threading.Event().wait(STOP_GRACE_S)
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from app.observability.logs import get_logger
-from workers.protocol import LINE, Line, Order
+from workers.protocol import LINE, Line, Order, Word
 
 MAX_LINE_BYTES = 16 * 2**20
 LINGER_S = 5.0
@@ -48,7 +48,7 @@ class ChildProcess:
                 env={**os.environ, **dict.fromkeys(names, count), "PYTHONUNBUFFERED": "1"},
             )
         self._heard: SimpleQueue[Line | Woken | None] = SimpleQueue()
-        self._give(order)
+        self.tell(order)
         threading.Thread(target=self._listen, name="child-listener", daemon=True).start()
 
     @property
@@ -80,6 +80,13 @@ class ChildProcess:
         """Have whoever waits in `next_line` return. Safe in a signal handler."""
         self._heard.put(Woken())
 
+    def tell(self, word: Order | Word) -> None:
+        """Say something to it. Nothing happens if it has gone; its exit code says so."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(word.to_line())
+                self._process.stdin.flush()
+
     def let_go(self) -> None:
         """Close the lifeline: the child ends itself within about a second."""
         if self._process.stdin is not None and not self._process.stdin.closed:
@@ -101,12 +108,6 @@ class ChildProcess:
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
         return self._process.returncode
-
-    def _give(self, order: Order) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died before it could read; its exit code says so
-            self._process.stdin.write(order.to_line())
-            self._process.stdin.flush()
 
     def _listen(self) -> None:
         """Turn stdout into lines, until it closes."""

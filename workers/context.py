@@ -92,7 +92,7 @@ class JobContext:
     """Merged into the job's facts."""
     stop_asked: Callable[[], bool] = _never
     """The worker is stopping or the job is to pause: checkpoint, then raise `Interrupted`. A run that does
-    not within about five seconds is killed."""
+    not in about five seconds, or thirty to pause, is killed."""
     publish_dataset: Callable[[DatasetParcel], str] = _no_dataset
     """Publish a version and wait for its `name:number`. A job makes one: asked again, also in a later
     attempt, it gets the same."""

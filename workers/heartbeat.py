@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from app.errors import StorageUnavailable
-from app.jobs.job import ClaimedJob
+from app.jobs.job import Asked, ClaimedJob
 from app.jobs.store import JobStore, LeaseLost
 from app.observability.logs import bound, get_logger
 
@@ -17,7 +17,7 @@ _log = get_logger(__name__)
 
 
 class Heartbeat:
-    """A context manager around a run. Calls `on_news` when the job was cancelled or the lease lost."""
+    """A context manager around a run. Calls `on_news` when something is asked of it, or its lease lost."""
 
     def __init__(
         self,
@@ -35,10 +35,21 @@ class Heartbeat:
         self._on_news = on_news
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.cancel_asked = False
-        """Somebody wants the job cancelled."""
+        self._started_s = time.monotonic()
+        self.asked: Asked | None = None
+        """What somebody wants of the job."""
         self.lease_lost = False
         """The job is another run's now, or must be taken to be."""
+
+    @property
+    def ran_s(self) -> float:
+        """How long the job has run, over all attempts, seconds."""
+        return self._job.ran_s + time.monotonic() - self._started_s
+
+    @property
+    def has_news(self) -> bool:
+        """Somebody asked something, or the lease is lost."""
+        return self.asked is not None or self.lease_lost
 
     def __enter__(self) -> "Heartbeat":
         self._thread.start()
@@ -56,7 +67,9 @@ class Heartbeat:
             while not (self.lease_lost or self._over.wait(pause_s)):
                 asked_s = time.monotonic()
                 try:
-                    cancel = self._store.heartbeat(self._job.id, self._job.token, lease_s=self._lease_s)
+                    asked = self._store.heartbeat(
+                        self._job.id, self._job.token, lease_s=self._lease_s, ran_s=self.ran_s
+                    )
                 except LeaseLost:
                     self.lease_lost = True
                 except StorageUnavailable as error:
@@ -65,6 +78,6 @@ class Heartbeat:
                     pause_s = min(RETRY_EVERY_S, self._every_s)
                 else:
                     expires_s, pause_s = asked_s + self._lease_s, self._every_s
-                    self.cancel_asked = self.cancel_asked or cancel
-                if self.cancel_asked or self.lease_lost:
+                    self.asked = asked
+                if self.has_news:
                     self._on_news()

@@ -1,14 +1,20 @@
-"""What worker and child say to each other: one order down the child's stdin, JSON lines up its stdout.
+"""What worker and child say to each other, in lines of JSON.
 
-The pipe is also the child's lifeline: when its stdin closes, because the worker wants it to stop or has died,
-the child ends itself.
+    worker ──Order, then Stop, DatasetPublished──────────────────────────────► child's stdin
+    worker ◄──Progress, Message, Metrics, Facts, Checkpoint, DatasetMade────── child's stdout
+           ◄──one of Done, Failed, Left: the last line─────────────────
+
+The pipe is also the child's lifeline: when its stdin closes, because the worker lets it go or has died, the
+child ends itself.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.errors import AppError
 from app.settings import Settings
 from models.manifest import Certificate, Manifest
 
@@ -21,10 +27,19 @@ class _Line(BaseModel):
         return self.model_dump_json().encode() + b"\n"
 
 
+class ResumeFrom(_Line):
+    """The newest checkpoint."""
+
+    step: int
+    path: Path
+    metrics: dict[str, Any]
+
+
 class Order(_Line):
-    """The first and only line that the child reads."""
+    """The first line that the child reads."""
 
     job_id: str
+    attempt: int
     run: str
     """`module:function` of the kind."""
     spec: dict[str, Any]
@@ -32,11 +47,31 @@ class Order(_Line):
     work_dir: Path
     settings: dict[str, Any]
     """The worker's own, less its secrets."""
+    resume: ResumeFrom | None = None
 
     @staticmethod
     def settings_of(settings: Settings) -> dict[str, Any]:
         """Settings as they cross to the child, which has no use for the bootstrap key."""
         return settings.model_dump(mode="json") | {"api_key": None}
+
+
+class Stop(_Line):
+    """Checkpoint and leave."""
+
+    type: Literal["stop"] = "stop"
+
+
+class DatasetPublished(_Line):
+    """The answer to DatasetMade."""
+
+    type: Literal["dataset"] = "dataset"
+    reference: str
+    """`name:number`"""
+
+
+Word = Stop | DatasetPublished
+WORD: TypeAdapter[Word] = TypeAdapter(Annotated[Word, Field(discriminator="type")])
+"""Parses what a child hears after its order."""
 
 
 def _storable(text: str) -> str:
@@ -60,6 +95,45 @@ class Message(_Line):
 
     type: Literal["message"] = "message"
     text: Text
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+class Metrics(_Line):
+    """What was measured at a step; JSON has no word for what is not finite: null."""
+
+    type: Literal["metrics"] = "metrics"
+    step: int
+    values: dict[str, Annotated[float | None, AfterValidator(_finite)]]
+
+
+class Facts(_Line):
+    """What the run found out."""
+
+    type: Literal["facts"] = "facts"
+    values: dict[str, Any]
+
+
+class Checkpoint(_Line):
+    """A file that the worker shall keep."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: Path
+    metrics: dict[str, Any]
+
+
+class DatasetMade(_Line):
+    """A data set to publish; the child waits for the answer."""
+
+    type: Literal["dataset"] = "dataset"
+    name: str
+    task: str
+    pack: Path
+    source: dict[str, Any]
+    report: dict[str, Any]
 
 
 class Parcel(_Line):
@@ -87,7 +161,18 @@ class Failed(_Line):
     message: Text
     hint: Text | None = None
 
+    @classmethod
+    def of(cls, error: AppError) -> "Failed":
+        """What a kind raised."""
+        return cls(code=error.code, message=error.message, hint=error.hint)
 
-Line = Progress | Message | Done | Failed
+
+class Left(_Line):
+    """The run has left off, as it was asked to. The last line."""
+
+    type: Literal["interrupted"] = "interrupted"
+
+
+Line = Progress | Message | Metrics | Facts | Checkpoint | DatasetMade | Done | Failed | Left
 LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="type")])
 """Parses one line from a child."""

@@ -1,6 +1,7 @@
 """Values: what services and workers see of a job, its events and its failure."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +21,8 @@ class FailureCode(StrEnum):
     """The child process was killed, crashed or left without a word, as often as a job may be tried."""
     WORKER_LOST = "worker_lost"
     """The worker fell silent, as often as a job may be tried."""
+    TIME_LIMIT = "time_limit"
+    """It ran, over all attempts, for as long as it was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,15 @@ class Job:
     attempts: int
     """How often it was taken up, less the times a stopping worker gave it back."""
     cancel_requested: bool
+    pause_requested: bool
+    priority: int
+    time_limit_s: float | None
+    ran_s: float
+    """Seconds of running in all attempts, as of the last heartbeat."""
+    rerun_of: str | None
+    """The job that this one repeats, perhaps with fields changed."""
+    facts: Json
+    """What its runs found out: parameters, estimate, `resumed_from_step`, `estimated_finish`, …"""
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -73,6 +85,10 @@ class ClaimedJob:
     token: int
     attempt: int
     """1 for the first run."""
+    ran_s: float = 0.0
+    """Seconds of running in the attempts before."""
+    time_limit_s: float | None = None
+    """Of running, over all attempts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +99,52 @@ class JobEvent:
     level: str
     """info | warning | error"""
     kind: str
-    """state | progress | message"""
+    """state | progress | message | checkpoint"""
     message: str
     data: Json | None
+    created_at: float
+
+
+class Asked(StrEnum):
+    """What somebody wants of a running job."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What a run has to write down at one moment."""
+
+    progress: float | None = None
+    phase: str | None = None
+    messages: tuple[str, ...] = ()
+    metrics: Mapping[int, Json] = field(default_factory=dict)
+    """Values by step."""
+    facts: Json = field(default_factory=dict)
+    """Merged into those that are known."""
+    remaining_s: float | None = None
+    """By the pace of its progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCheckpoint:
+    """A state from which a run can go on; its bytes are in the object store."""
+
+    id: str
+    job_id: str
+    step: int
+    sha256: str
+    size_bytes: int
+    metrics: Json
+    created_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobMetrics:
+    """What was measured at one step."""
+
+    step: int
+    values: Json
+    """Null where a value was not finite."""
     created_at: float

@@ -1,18 +1,33 @@
 """What a caller may ask of the job tables: only rows of its own tenant."""
 
-from sqlalchemy import ColumnElement, insert, select, update
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
-from app.db.tables import JobEventRow, JobRow
+from app.db.tables import JobCheckpointRow, JobEventRow, JobMetricsRow, JobRow
 from app.ids import new_id
 from app.jobs.clock import database_now
-from app.jobs.job import Job, JobEvent, Json
-from app.jobs.rows import add_event, event_of, job_of, move
+from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics, Json
+from app.jobs.rows import add_event, checkpoint_of, event_of, job_of, metrics_of, move
 from app.jobs.states import JobStatus
 
 KEY_LIFETIME_S = 24 * 3600
 """How long an idempotency key stands for the job it made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job that somebody asks for."""
+
+    kind: str
+    spec: Json
+    idempotency_key: str | None = None
+    priority: int = 0
+    time_limit_s: float | None = None
+    rerun_of: str | None = None
 
 
 class JobRepository:
@@ -21,20 +36,25 @@ class JobRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, principal: Principal, *, kind: str, spec: Json, idempotency_key: str | None) -> Job:
+    def add(self, principal: Principal, new: NewJob) -> Job:
         """A new row, queued, with its first event. The doorbell counts as rung now: it will be."""
         statement = insert(JobRow).values(
             id=new_id("job"),
             tenant_id=principal.tenant_id,
-            kind=kind,
+            kind=new.kind,
             status=JobStatus.QUEUED.value,
-            spec=spec,
+            spec=new.spec,
             progress=0.0,
             attempts=0,
             cancel_requested=False,
             lease_token=0,
             rung_at=database_now(),
-            idempotency_key=idempotency_key,
+            idempotency_key=new.idempotency_key,
+            priority=new.priority,
+            pause_requested=False,
+            time_limit_s=new.time_limit_s,
+            ran_s=0.0,
+            rerun_of=new.rerun_of,
             created_at=database_now(),
         )
         row = self._session.scalars(statement.returning(JobRow)).one()
@@ -74,23 +94,59 @@ class JobRepository:
         )
         return [event_of(row) for row in self._session.scalars(query)]
 
-    def cancel_queued(self, principal: Principal, job_id: str) -> bool:
-        """Cancel a job that nobody has taken up; False when it is not queued."""
-        mine = _own(principal, job_id)
-        return bool(
-            move(
-                self._session, JobStatus.QUEUED, JobStatus.CANCELLED, *mine, message="cancelled before it ran"
-            )
+    def queued(self, principal: Principal) -> int:
+        """How many jobs of the tenant wait."""
+        count = select(func.count()).select_from(JobRow)
+        waits = JobRow.status == JobStatus.QUEUED.value
+        return self._session.scalars(count.where(JobRow.tenant_id == principal.tenant_id, waits)).one()
+
+    def checkpoints(self, principal: Principal, job_id: str) -> list[JobCheckpoint]:
+        """Newest first."""
+        mine = (JobCheckpointRow.tenant_id == principal.tenant_id, JobCheckpointRow.job_id == job_id)
+        query = select(JobCheckpointRow).where(*mine).order_by(JobCheckpointRow.step.desc())
+        return [checkpoint_of(row) for row in self._session.scalars(query)]
+
+    def metrics(
+        self, principal: Principal, job_id: str, *, after_step: int | None, limit: int
+    ) -> list[JobMetrics]:
+        """By step, from the one after `after_step`."""
+        query = select(JobMetricsRow).where(
+            JobMetricsRow.tenant_id == principal.tenant_id, JobMetricsRow.job_id == job_id
         )
+        if after_step is not None:
+            query = query.where(JobMetricsRow.step > after_step)
+        rows = self._session.scalars(query.order_by(JobMetricsRow.step).limit(limit))
+        return [metrics_of(row) for row in rows]
+
+    def move_idle(self, principal: Principal, job_id: str, before: JobStatus, after: JobStatus) -> bool:
+        """Move a job that nobody runs; False when it is not in `before`."""
+        message, values = _IDLE_MOVES[before, after]
+        mine = _own(principal, job_id)
+        return bool(move(self._session, before, after, *mine, message=message, values=values))
 
     def ask_to_cancel(self, principal: Principal, job_id: str) -> bool:
         """Leave word for the worker that runs it; False when it is not running. Asking twice is one event."""
-        running = (*_own(principal, job_id), JobRow.status == JobStatus.RUNNING.value)
-        row = self._session.scalar(select(JobRow).where(*running).with_for_update())
+        row = self._running(principal, job_id)
         if row is not None and not row.cancel_requested:
             row.cancel_requested = True
             add_event(self._session, row, kind="message", message="cancellation asked for")
         return row is not None
+
+    def ask_to_pause(self, principal: Principal, job_id: str, *, pause: bool = True) -> bool:
+        """Leave word for the worker that runs it, or take it back; False when it is not running, or there is
+        nothing to take back. Asking twice is one event."""
+        row = self._running(principal, job_id)
+        if row is None or not (pause or row.pause_requested):
+            return False
+        if row.pause_requested != pause:
+            row.pause_requested = pause
+            message = "pause asked for" if pause else "pause taken back"
+            add_event(self._session, row, kind="message", message=message)
+        return True
+
+    def _running(self, principal: Principal, job_id: str) -> JobRow | None:
+        running = (*_own(principal, job_id), JobRow.status == JobStatus.RUNNING.value)
+        return self._session.scalar(select(JobRow).where(*running).with_for_update())
 
     def list(
         self,
@@ -110,6 +166,15 @@ class JobRepository:
         if after is not None:
             query = query.where(JobRow.id < after)
         return [job_of(row) for row in self._session.scalars(query.order_by(JobRow.id.desc()).limit(limit))]
+
+
+_IDLE_MOVES: Mapping[tuple[JobStatus, JobStatus], tuple[str, Json]] = {
+    (JobStatus.QUEUED, JobStatus.CANCELLED): ("cancelled before it ran", {}),
+    (JobStatus.PAUSED, JobStatus.CANCELLED): ("cancelled while it was paused", {}),
+    (JobStatus.QUEUED, JobStatus.PAUSED): ("paused before it ran", {}),
+    (JobStatus.PAUSED, JobStatus.QUEUED): ("resumed", {"error": None, "rung_at": database_now()}),
+}
+"""Event and changes of each move that a caller makes by himself."""
 
 
 def _own(principal: Principal, job_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -1,14 +1,38 @@
-"""The two statements that everything about jobs is made of: a conditional change of a row, and an event."""
+"""The statements that everything about jobs is made of: a conditional move, a fenced write, an event."""
 
 from typing import Any
 
 from sqlalchemy import ColumnElement, insert, update
 from sqlalchemy.orm import Session
 
-from app.db.tables import JobEventRow, JobRow
+from app.db.tables import JobCheckpointRow, JobEventRow, JobMetricsRow, JobRow
 from app.jobs.clock import database_now
-from app.jobs.job import Job, JobEvent, Json
+from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics, Json
 from app.jobs.states import JobStatus, check_move
+
+
+class LeaseLost(Exception):
+    """This run no longer owns the job; it must stop and may write nothing."""
+
+
+def held(job_id: str, token: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """The job is still this run's."""
+    return (JobRow.id == job_id, JobRow.lease_token == token)
+
+
+def write_held(session: Session, job_id: str, token: int, values: Json) -> JobRow:
+    """Change a running job's row, and keep others from it until the transaction ends. Raises LeaseLost."""
+    statement = (
+        update(JobRow)
+        .where(*held(job_id, token), JobRow.status == JobStatus.RUNNING.value)
+        .values(values or {"lease_token": token})
+        .returning(JobRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    row = session.scalar(statement)
+    if row is None:
+        raise LeaseLost(job_id)
+    return row
 
 
 def move(
@@ -28,6 +52,8 @@ def move(
     changes: dict[str, Any] = {"status": after.value, **(values or {})}
     if after is not JobStatus.RUNNING:
         changes |= {"lease_expires_at": None, "lease_holder": None}
+    if after is JobStatus.PAUSED or after.has_ended:
+        changes |= {"pause_requested": False}
     if after.has_ended:
         changes |= {"finished_at": database_now()}
     statement = (
@@ -76,6 +102,12 @@ def job_of(row: JobRow) -> Job:
         phase=row.phase,
         attempts=row.attempts,
         cancel_requested=row.cancel_requested,
+        pause_requested=row.pause_requested,
+        priority=row.priority,
+        time_limit_s=row.time_limit_s,
+        ran_s=row.ran_s,
+        rerun_of=row.rerun_of,
+        facts=row.facts or {},
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
@@ -92,3 +124,21 @@ def event_of(row: JobEventRow) -> JobEvent:
         data=row.data,
         created_at=row.created_at,
     )
+
+
+def checkpoint_of(row: JobCheckpointRow) -> JobCheckpoint:
+    """The value of a row."""
+    return JobCheckpoint(
+        id=row.id,
+        job_id=row.job_id,
+        step=row.step,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        metrics=row.metrics,
+        created_at=row.created_at,
+    )
+
+
+def metrics_of(row: JobMetricsRow) -> JobMetrics:
+    """The value of a row."""
+    return JobMetrics(step=row.step, values=row.values, created_at=row.created_at)

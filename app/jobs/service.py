@@ -1,51 +1,121 @@
-"""Jobs as callers use them: create, look, cancel. Works without HTTP and without a broker."""
+"""Jobs as callers use them: create, look, cancel, pause, resume, run again. Needs no HTTP and no broker."""
 
 from collections.abc import Callable
 
 from sqlalchemy.exc import IntegrityError
 
 from app.access.principal import Principal
+from app.db.revision import lock_revision
 from app.db.session import Database
-from app.errors import Conflict, JobNotCancellable, NotFound
-from app.jobs.job import Job, JobEvent, Json
-from app.jobs.repository import KEY_LIFETIME_S, JobRepository
+from app.errors import Conflict, InvalidRequest, JobNotCancellable, NotFound, QuotaExceeded
+from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics, Json
+from app.jobs.repository import KEY_LIFETIME_S, JobRepository, NewJob
 from app.jobs.states import JobStatus
+from app.storage.disk import Disk
 
 Ring = Callable[[str], None]
 """Tells workers, after the commit, that a job waits. Must not raise."""
+Check = Callable[[str, Json], Json]
+"""Gives the spec of a kind back as it is stored, or raises the AppError that says what is wrong with it."""
 
 
 class JobService:
     """Every method acts for one principal and sees nothing of another tenant."""
 
-    def __init__(self, database: Database, ring: Ring) -> None:
+    def __init__(
+        self, database: Database, ring: Ring, *, max_queued_jobs: int = 0, disk: Disk | None = None
+    ) -> None:
         self._database = database
         self._ring = ring
+        self._max_queued_jobs = max_queued_jobs
+        """Of one tenant; 0: any number."""
+        self._disk = disk
 
     def create(
-        self, principal: Principal, *, kind: str, spec: Json, idempotency_key: str | None = None
+        self,
+        principal: Principal,
+        *,
+        kind: str,
+        spec: Json,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        time_limit_s: float | None = None,
     ) -> Job:
         """Queue a job and ring for it. A key used before for the same job within 24 h returns that job.
+        Jobs of higher priority are taken up first. `time_limit_s`: of running, over all attempts.
 
-        Raises Conflict when the key stands for another kind or spec.
+        Raises:
+            Conflict: the key stands for another kind or spec.
+            QuotaExceeded: the tenant has enough jobs waiting.
+            DiskFull: there is too little room for any job.
+
         """
+        new = NewJob(
+            kind=kind,
+            spec=spec,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            time_limit_s=time_limit_s,
+        )
+        return self._queue(principal, new)
+
+    def rerun(
+        self,
+        principal: Principal,
+        job_id: str,
+        changes: Json,
+        *,
+        check: Check | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A new job like this one, of whatever became of it, with fields of its spec changed. Where the spec
+        and the changes both have an object, its fields are changed one by one; what lies deeper, as a whole.
+
+        Raises as `create`, and NotFound, InvalidRequest for a field that the spec does not have, and what
+        `check` raises.
+        """
+        job = self.get(principal, job_id)
+        spec = _changed(job.spec, changes)
+        new = NewJob(
+            kind=job.kind,
+            spec=check(job.kind, spec) if check is not None and changes else spec,
+            idempotency_key=idempotency_key,
+            priority=job.priority,
+            time_limit_s=job.time_limit_s,
+            rerun_of=job.id,
+        )
+        return self._queue(principal, new)
+
+    def _queue(self, principal: Principal, new: NewJob) -> Job:
         try:
-            job, is_new = self._create(principal, kind=kind, spec=spec, key=idempotency_key)
+            job, is_new = self._create(principal, new)
         except IntegrityError:  # the same key, committed by another process after we had looked
-            job, is_new = self._create(principal, kind=kind, spec=spec, key=idempotency_key)
+            job, is_new = self._create(principal, new)
         if is_new:
             self._ring(job.id)
         return job
 
-    def _create(self, principal: Principal, *, kind: str, spec: Json, key: str | None) -> tuple[Job, bool]:
+    def _create(self, principal: Principal, new: NewJob) -> tuple[Job, bool]:
         with self._database.begin() as session:
             jobs = JobRepository(session)
-            if key is not None:
+            if (key := new.idempotency_key) is not None:
                 jobs.drop_key(principal, key, only_older_than_s=KEY_LIFETIME_S)
                 known = jobs.find_by_key(principal, key)
                 if known is not None:
-                    return _same(known, kind=kind, spec=spec, key=key), False
-            return jobs.add(principal, kind=kind, spec=spec, idempotency_key=key), True
+                    return _same(known, new, key), False
+            if self._disk is not None:
+                self._disk.check()
+            if self._max_queued_jobs:
+                lock_revision(session)  # or two at once would both count one too few
+                self._check_quota(jobs.queued(principal))
+            return jobs.add(principal, new), True
+
+    def _check_quota(self, queued: int) -> None:
+        if queued >= self._max_queued_jobs:
+            raise QuotaExceeded(
+                f"{queued} jobs wait already, which is as many as may.",
+                hint="Cancel some, or wait until some have run.",
+            )
 
     def get(self, principal: Principal, job_id: str) -> Job:
         """The job as it is now. Raises NotFound."""
@@ -72,18 +142,72 @@ class JobService:
             return jobs.events(principal, job_id, limit=limit, after=after)
 
     def cancel(self, principal: Principal, job_id: str) -> Job:
-        """A queued job is cancelled at once; a running one is asked to stop and ends within seconds.
+        """A job that waits or is paused is cancelled at once; a running one ends within seconds.
 
         Raises NotFound, and JobNotCancellable for a job that has ended otherwise.
         """
         with self._database.begin() as session:
             jobs = JobRepository(session)
-            done = jobs.cancel_queued(principal, job_id) or jobs.ask_to_cancel(principal, job_id)
+            done = (
+                jobs.move_idle(principal, job_id, JobStatus.QUEUED, JobStatus.CANCELLED)
+                or jobs.move_idle(principal, job_id, JobStatus.PAUSED, JobStatus.CANCELLED)
+                or jobs.ask_to_cancel(principal, job_id)
+            )
             session.expire_all()
             job = _found(jobs.get(principal, job_id), job_id)
         if not done and job.status is not JobStatus.CANCELLED:
             raise JobNotCancellable(f"The job {job_id} has already {job.status}.", param="job_id")
         return job
+
+    def pause(self, principal: Principal, job_id: str) -> Job:
+        """A job that waits is paused at once; a running one is told to checkpoint, and paused when it has.
+
+        Raises NotFound, and Conflict for a job that has ended.
+        """
+        with self._database.begin() as session:
+            jobs = JobRepository(session)
+            done = jobs.move_idle(principal, job_id, JobStatus.QUEUED, JobStatus.PAUSED) or jobs.ask_to_pause(
+                principal, job_id
+            )
+            session.expire_all()
+            job = _found(jobs.get(principal, job_id), job_id)
+        if not done and job.status is not JobStatus.PAUSED:
+            raise Conflict(f"The job {job_id} has already {job.status}.", param="job_id")
+        return job
+
+    def resume(self, principal: Principal, job_id: str) -> Job:
+        """A paused job is queued again, to go on from its newest checkpoint; one that is only about to pause
+        goes on, at the latest with its next attempt.
+
+        Raises NotFound, and Conflict for a job that neither is paused nor was asked to.
+        """
+        with self._database.begin() as session:
+            jobs = JobRepository(session)
+            is_queued = jobs.move_idle(principal, job_id, JobStatus.PAUSED, JobStatus.QUEUED)
+            done = is_queued or jobs.ask_to_pause(principal, job_id, pause=False)
+            session.expire_all()
+            job = _found(jobs.get(principal, job_id), job_id)
+        if not done:
+            raise Conflict(f"The job {job_id} is not paused; it is {job.status}.", param="job_id")
+        if is_queued:
+            self._ring(job_id)
+        return job
+
+    def checkpoints(self, principal: Principal, job_id: str) -> list[JobCheckpoint]:
+        """The job's checkpoints that are kept, newest first. Raises NotFound."""
+        with self._database.read() as session:
+            jobs = JobRepository(session)
+            _found(jobs.get(principal, job_id), job_id)
+            return jobs.checkpoints(principal, job_id)
+
+    def metrics(
+        self, principal: Principal, job_id: str, *, after_step: int | None = None, limit: int = 1000
+    ) -> list[JobMetrics]:
+        """What was measured, by step, from the one after `after_step`. Raises NotFound."""
+        with self._database.read() as session:
+            jobs = JobRepository(session)
+            _found(jobs.get(principal, job_id), job_id)
+            return jobs.metrics(principal, job_id, after_step=after_step, limit=limit)
 
     def list(
         self,
@@ -105,11 +229,25 @@ def _found(job: Job | None, job_id: str) -> Job:
     return job
 
 
-def _same(known: Job, *, kind: str, spec: Json, key: str) -> Job:
-    if (known.kind, known.spec) != (kind, spec):
+def _same(known: Job, new: NewJob, key: str) -> Job:
+    if (known.kind, known.spec) != (new.kind, new.spec):
         raise Conflict(
             f"The idempotency key {key!r} already stands for {known.id}, which is another job.",
             param="idempotency_key",
             hint="Use a new key for a new job.",
         )
     return known
+
+
+def _changed(spec: Json, changes: Json) -> Json:
+    changed = dict(spec)
+    for field, value in changes.items():
+        if field not in spec:
+            raise InvalidRequest(
+                f"The job's spec has no {field!r}.",
+                param=f"changes.{field}",
+                hint=f"It has: {', '.join(sorted(spec))}.",
+            )
+        old = spec[field]
+        changed[field] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    return changed

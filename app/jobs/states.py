@@ -1,10 +1,10 @@
 """The states of a job and every legal move between them.
 
-    (new) ──► queued ──► running ──► succeeded
-                 ▲  │       │  ├───► failed
-                 │  │       │  └───► cancelled
-                 │  └───────┼──────► cancelled      nobody had taken it up
-                 └──────────┘                       lease expired, child died, worker stopped
+    (new) ──► queued ──► running ──► succeeded | failed | cancelled
+    queued  ──► paused | cancelled      nobody had taken it up
+    running ──► queued                  lease expired, child died, worker stopped
+    running ──► paused                  asked for, or the disk has no room for its checkpoints
+    paused  ──► queued | cancelled
 
 Each move is one conditional UPDATE (`WHERE status = <from>`) and one event, in one transaction.
 """
@@ -17,6 +17,7 @@ class JobStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -28,10 +29,17 @@ class JobStatus(StrEnum):
 
 
 MOVES: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLED}),
     JobStatus.RUNNING: frozenset(
-        {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}
+        {
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+            JobStatus.QUEUED,
+            JobStatus.PAUSED,
+        }
     ),
+    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),

@@ -6,47 +6,68 @@ the token is old and the write raises LeaseLost without touching anything. All t
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, case, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, case, func, literal, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from app.access.principal import Principal
+from app.db.revision import lock_revision
 from app.db.session import Database
 from app.db.tables import JobRow
 from app.jobs.clock import database_now
-from app.jobs.job import ClaimedJob, FailureCode, JobError, Json
-from app.jobs.rows import add_event, move
+from app.jobs.job import Asked, ClaimedJob, FailureCode, JobError, Json
+from app.jobs.records import CHECKPOINTED_ATTEMPT
+from app.jobs.rows import LeaseLost, held, move, write_held
 from app.jobs.states import JobStatus
 
+__all__ = ["MAX_ATTEMPTS", "JobStore", "LeaseLost"]
+
 MAX_ATTEMPTS = 3
-"""Runs a job gets before it fails for having killed, or lost, each of them."""
-
-
-class LeaseLost(Exception):
-    """This run no longer owns the job; it must stop and may write nothing."""
+"""Runs in a row, none with a new checkpoint, that a job gets before it fails for having killed, or lost, each
+of them."""
 
 
 class JobStore:
     """Safe to use from any number of workers on any number of machines at once."""
 
-    def __init__(self, database: Database, *, max_attempts: int = MAX_ATTEMPTS) -> None:
+    def __init__(
+        self, database: Database, *, max_attempts: int = MAX_ATTEMPTS, max_running_jobs: int = 0
+    ) -> None:
         self._database = database
         self._max_attempts = max_attempts
+        self._max_running_jobs = max_running_jobs
+        """Of one tenant; 0: any number."""
 
     def claim(self, job_id: str, *, holder: str, lease_s: float) -> ClaimedJob | None:
-        """Take up this job, or None when it is not queued (any more). Of N callers at most one gets it."""
+        """Take up this job, or None when it is not queued (any more), or its tenant has enough of them
+        running. Of N callers at most one gets it."""
         return self._claim(JobRow.id == job_id, holder=holder, lease_s=lease_s)
 
     def claim_next(self, *, holder: str, lease_s: float) -> ClaimedJob | None:
-        """Take up the job that has waited longest, or None when none waits."""
-        oldest = (
+        """Take up the job of the highest priority, and of those the one that has waited longest; None when
+        none waits."""
+        first = (
             select(JobRow.id)
-            .where(JobRow.status == JobStatus.QUEUED.value)
-            .order_by(JobRow.created_at, JobRow.id)
+            .where(JobRow.status == JobStatus.QUEUED.value, self._may_run())
+            .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
             .limit(1)
-            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
+            .with_for_update(skip_locked=True, of=JobRow)  # PostgreSQL; SQLite has one writer anyway
             .scalar_subquery()
         )
-        return self._claim(JobRow.id == oldest, holder=holder, lease_s=lease_s)
+        return self._claim(JobRow.id == first, holder=holder, lease_s=lease_s)
+
+    def _may_run(self) -> ColumnElement[bool]:
+        """The job's tenant has fewer jobs running than it may."""
+        if not self._max_running_jobs:
+            return literal(True)
+        other = aliased(JobRow)
+        running = (
+            select(func.count())
+            .select_from(other)
+            .where(other.tenant_id == JobRow.tenant_id, other.status == JobStatus.RUNNING.value)
+            .correlate(JobRow)
+            .scalar_subquery()
+        )
+        return running < self._max_running_jobs
 
     def _claim(self, which: ColumnElement[bool], *, holder: str, lease_s: float) -> ClaimedJob | None:
         values: Json = {
@@ -57,53 +78,39 @@ class JobStore:
             "started_at": case((JobRow.started_at.is_(None), database_now()), else_=JobRow.started_at),
             "progress": 0.0,
             "phase": None,
+            "error": None,
         }
         with self._database.begin() as session:
+            if self._max_running_jobs:
+                lock_revision(session)  # or two claims at once would both count one too few
             claimed = move(
                 session,
                 JobStatus.QUEUED,
                 JobStatus.RUNNING,
                 which,
+                self._may_run(),
                 message="started",
                 data={"holder": holder},
                 values=values,
             )
-            if not claimed:
-                return None
-            row = claimed[0]
-            return ClaimedJob(
-                id=row.id,
-                principal=Principal(tenant_id=row.tenant_id),
-                kind=row.kind,
-                spec=row.spec,
-                token=row.lease_token,
-                attempt=row.attempts,
-            )
+            return _claimed(claimed[0]) if claimed else None
 
-    def heartbeat(self, job_id: str, token: int, *, lease_s: float) -> bool:
-        """Keep the lease for another `lease_s`; True when somebody asked to cancel. Raises LeaseLost."""
+    def heartbeat(
+        self, job_id: str, token: int, *, lease_s: float, ran_s: float | None = None
+    ) -> Asked | None:
+        """Keep the lease for another `lease_s`; what somebody asked of the job, if anything. `ran_s`: how
+        long it has run in all its attempts. Raises LeaseLost.
+        """
+        values: Json = {"lease_expires_at": database_now() + lease_s, **_ran(ran_s)}
         with self._database.begin() as session:
-            row = self._write(session, job_id, token, {"lease_expires_at": database_now() + lease_s})
-            return row.cancel_requested
+            row = write_held(session, job_id, token, values)
+            if row.cancel_requested:
+                return Asked.CANCEL
+            return Asked.PAUSE if row.pause_requested else None
 
-    def record(
-        self,
-        job_id: str,
-        token: int,
-        *,
-        progress: float | None = None,
-        phase: str | None = None,
-        message: str | None = None,
-    ) -> None:
-        """Write down how far the run is. A new phase, and every message, is an event. Raises LeaseLost."""
-        with self._database.begin() as session:
-            before = session.scalar(select(JobRow.phase).where(JobRow.id == job_id))
-            said = {"progress": progress, "phase": phase}
-            row = self._write(session, job_id, token, {k: v for k, v in said.items() if v is not None})
-            if phase is not None and phase != before:
-                add_event(session, row, kind="progress", message=phase, data={"progress": row.progress})
-            if message is not None:
-                add_event(session, row, kind="message", message=message)
+    def check(self, session: Session, job_id: str, token: int) -> None:
+        """Raise LeaseLost, and so undo the caller's transaction, unless the run still owns its job."""
+        write_held(session, job_id, token, {})
 
     def finish(
         self,
@@ -114,55 +121,57 @@ class JobStore:
         *,
         result: Json | None = None,
         error: JobError | None = None,
+        ran_s: float | None = None,
     ) -> None:
         """End the run, inside the caller's transaction: what it published is committed with it or not at all.
+        A job that is paused, for want of disk, keeps the error as its reason until it goes on.
 
         Raises LeaseLost.
         """
-        values: Json = {"result": result, "error": error.to_dict() if error else None}
+        values: Json = {"result": result, "error": error.to_dict() if error else None, **_ran(ran_s)}
         if status is JobStatus.SUCCEEDED:
             values["progress"] = 1.0
         message = error.message if error else status.value
-        if not move(
-            session, JobStatus.RUNNING, status, *_held(job_id, token), message=message, values=values
-        ):
+        if not move(session, JobStatus.RUNNING, status, *held(job_id, token), message=message, values=values):
             raise LeaseLost(job_id)
 
-    def give_back(self, job_id: str, token: int, *, reason: str) -> None:
-        """A stopping worker's: queue the job again at once; the attempt does not count. Raises LeaseLost."""
-        values: Json = {"attempts": JobRow.attempts - 1, "rung_at": database_now()}
+    def give_back(self, job_id: str, token: int, *, reason: str, ran_s: float | None = None) -> JobStatus:
+        """The run has left off, and did nothing wrong: the attempt does not count. Somebody asked to pause:
+        the job is paused; else it is queued again at once. Raises LeaseLost.
+        """
         with self._database.begin() as session:
-            held = _held(job_id, token)
-            if not move(session, JobStatus.RUNNING, JobStatus.QUEUED, *held, message=reason, values=values):
-                raise LeaseLost(job_id)
+            row = write_held(session, job_id, token, _ran(ran_s))
+            after = JobStatus.PAUSED if row.pause_requested else JobStatus.QUEUED
+            values: Json = {"attempts": JobRow.attempts - 1, "rung_at": database_now()}
+            message = "paused" if row.pause_requested else reason
+            move(session, JobStatus.RUNNING, after, *held(job_id, token), message=message, values=values)
+            return after
 
-    def lose(self, job_id: str, token: int, *, reason: str) -> bool:
+    def lose(self, job_id: str, token: int, *, reason: str, ran_s: float | None = None) -> bool:
         """The run died under its worker: try again, or fail after too often. True when it is queued again.
 
         Raises LeaseLost.
         """
         with self._database.begin() as session:
-            held = _held(job_id, token)
-            if self._requeue(session, *held, reason=reason):
-                return True
-            if not self._give_up(session, *held, code=FailureCode.CHILD_DIED, reason=reason):
-                raise LeaseLost(job_id)
-            return False
+            row = write_held(session, job_id, token, _ran(ran_s))
+            after = self._retry(session, row, code=FailureCode.CHILD_DIED, reason=reason)
+            return after is JobStatus.QUEUED
 
     def requeue_stalled(self) -> list[str]:
         """Ids of jobs whose worker fell silent and that are queued again. Whoever lost too often fails."""
-        expired = JobRow.lease_expires_at < database_now()
-        reason = "its worker fell silent"
+        stalled = (JobRow.status == JobStatus.RUNNING.value, JobRow.lease_expires_at < database_now())
         with self._database.read() as session:
-            running = JobRow.status == JobStatus.RUNNING.value
-            if session.scalar(select(JobRow.id).where(running, expired).limit(1)) is None:
+            if session.scalar(select(JobRow.id).where(*stalled).limit(1)) is None:
                 return []
+        queued = []
         with self._database.begin() as session:
-            asked = JobRow.cancel_requested.is_(True)
-            move(session, JobStatus.RUNNING, JobStatus.CANCELLED, expired, asked, message="cancelled")
-            queued = self._requeue(session, expired, reason=reason)
-            self._give_up(session, expired, code=FailureCode.WORKER_LOST, reason=reason)
-            return [row.id for row in queued]
+            for row in session.scalars(select(JobRow).where(*stalled).with_for_update(skip_locked=True)):
+                after = self._retry(
+                    session, row, code=FailureCode.WORKER_LOST, reason="its worker fell silent"
+                )
+                if after is JobStatus.QUEUED:
+                    queued.append(row.id)
+        return queued
 
     def queued_unrung(self, *, older_than_s: float, limit: int = 16) -> list[str]:
         """Ids of the oldest queued jobs whose doorbell rang that long ago or never; now it counts as rung."""
@@ -179,41 +188,39 @@ class JobStore:
                 session.scalars(statement.returning(JobRow.id).execution_options(synchronize_session=False))
             )
 
-    def _requeue(self, session: Session, *which: ColumnElement[bool], reason: str) -> list[JobRow]:
-        may_retry = JobRow.attempts < self._max_attempts
-        return move(
-            session,
-            JobStatus.RUNNING,
-            JobStatus.QUEUED,
-            may_retry,
-            *which,
-            message=f"{reason}; it will be tried again",
-            values={"rung_at": database_now()},
-        )
-
-    def _give_up(
-        self, session: Session, *which: ColumnElement[bool], code: FailureCode, reason: str
-    ) -> list[JobRow]:
-        message = f"Given up after {self._max_attempts} attempts: {reason}."
-        hint = "The job's log file says what it did last; a lack of memory is the likeliest cause."
-        error = JobError(code=code, message=message, hint=hint).to_dict()
-        return move(
-            session, JobStatus.RUNNING, JobStatus.FAILED, *which, message=message, values={"error": error}
-        )
-
-    def _write(self, session: Session, job_id: str, token: int, values: Json) -> JobRow:
-        statement = (
-            update(JobRow)
-            .where(*_held(job_id, token), JobRow.status == JobStatus.RUNNING.value)
-            .values(values or {"lease_token": token})
-            .returning(JobRow)
-            .execution_options(synchronize_session=False, populate_existing=True)
-        )
-        row = session.scalar(statement)
-        if row is None:
-            raise LeaseLost(job_id)
-        return row
+    def _retry(self, session: Session, row: JobRow, *, code: FailureCode, reason: str) -> JobStatus:
+        """A run is lost: where its job, whose row is locked, goes now."""
+        mine = held(row.id, row.lease_token)
+        tries = row.attempts - int((row.facts or {}).get(CHECKPOINTED_ATTEMPT, 0))
+        values: Json = {"rung_at": database_now()}
+        if row.cancel_requested:
+            after, message = JobStatus.CANCELLED, "cancelled"
+        elif row.pause_requested:
+            after, message = JobStatus.PAUSED, f"paused: {reason}"
+        elif tries < self._max_attempts:
+            after, message = JobStatus.QUEUED, f"{reason}; it will be tried again"
+        else:
+            after = JobStatus.FAILED
+            without = " without a new checkpoint" if tries < row.attempts else ""
+            message = f"Given up after {self._max_attempts} attempts{without}: {reason}."
+            hint = "The job's log file says what it did last; a lack of memory is the likeliest cause."
+            values["error"] = JobError(code=code, message=message, hint=hint).to_dict()
+        move(session, JobStatus.RUNNING, after, *mine, message=message, values=values)
+        return after
 
 
-def _held(job_id: str, token: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (JobRow.id == job_id, JobRow.lease_token == token)
+def _claimed(row: JobRow) -> ClaimedJob:
+    return ClaimedJob(
+        id=row.id,
+        principal=Principal(tenant_id=row.tenant_id),
+        kind=row.kind,
+        spec=row.spec,
+        token=row.lease_token,
+        attempt=row.attempts,
+        ran_s=row.ran_s,
+        time_limit_s=row.time_limit_s,
+    )
+
+
+def _ran(ran_s: float | None) -> Json:
+    return {} if ran_s is None else {"ran_s": ran_s}

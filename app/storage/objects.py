@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 from obstore.store import MemoryStore, S3Store
 
 from app.access.principal import Principal
-from app.errors import NotFound, StorageUnavailable
+from app.errors import NotFound, ObjectDamaged, StorageUnavailable
 from app.settings import Settings
 from app.storage.backends import CHUNK_BYTES, Backend, FolderBackend, RemoteBackend
 
@@ -210,7 +210,7 @@ def _reported(verb: str) -> Iterator[None]:
         raise NotFound("These bytes are not in the object store.") from error
     except _Damaged as error:
         hint = "Publish or upload the bytes again, or restore the object store from a backup."
-        raise StorageUnavailable("Stored bytes do not match their hash.", hint=hint) from error
+        raise ObjectDamaged("Stored bytes do not match their hash.", hint=hint) from error
     except OSError as error:
         hint = "See the log for what the object store said; the call can be repeated."
         raise StorageUnavailable(f"The object store cannot {verb} now.", hint=hint) from error

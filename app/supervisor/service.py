@@ -19,7 +19,7 @@ from app.supervisor.lock import announce, only_one
 from app.supervisor.narrator import Narrator
 from app.supervisor.processes import GatewayProcess, Supervised
 
-STOP_WITHIN_S = 7.5
+STOP_WITHIN_S = 8.5
 """How long the processes may take to stop before they are killed, seconds."""
 TEND_EVERY_S = 0.1
 WORKER_NICENESS = 10

@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,10 @@ import pytest
 from app.access.principal import SYSTEM
 from app.db.session import Database
 from app.jobs.service import JobService
-from app.jobs.store import JobStore
-from app.registry.service import Registry
 from app.settings import Settings
-from app.storage.objects import ObjectStore
 from tests.workers.misbehaving_kinds import KINDS
-from workers.job_task import JobRunner, Workplace
+from workers.job_task import JobRunner
+from workers.workplace import Workplace
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,21 +24,14 @@ class Bench:
         self.database = database
         self.rung = []
         self.jobs = JobService(database, self.rung.append)
-        self.store = JobStore(database)
-        self.objects = ObjectStore.from_settings(settings)
-        self.registry = Registry(database, self.objects)
-        self.runner = self.make_runner()
+        self.place = Workplace.of(settings, database, kinds=KINDS, holder="worker-1")
+        self.store = self.place.store
+        self.objects = self.place.objects
+        self.registry = self.place.registry
+        self.runner = JobRunner(self.place)
 
-    def make_runner(self, holder="worker-1"):
-        place = Workplace(
-            settings=self.settings,
-            database=self.database,
-            store=self.store,
-            registry=self.registry,
-            kinds=KINDS,
-            holder=holder,
-        )
-        return JobRunner(place)
+    def make_runner(self, holder):
+        return JobRunner(replace(self.place, holder=holder))
 
     def run(self, kind, **spec):
         """Create a job, run it here, and give what became of it."""

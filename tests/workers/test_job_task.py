@@ -7,6 +7,7 @@ import pytest
 from app.access.principal import SYSTEM
 from app.db.tables import JobRow
 from app.jobs.states import JobStatus
+from workers import attempt
 
 
 def wait_for(path, timeout_s=60):
@@ -120,7 +121,10 @@ def test_a_running_job_is_cancelled_and_its_processes_are_gone(bench, tmp_path, 
     wait_until(lambda: not is_alive(pid))
 
 
-def test_a_stopping_worker_gives_its_job_back_and_another_takes_it_up(bench, tmp_path, is_alive):
+def test_a_stopping_worker_waits_a_while_then_gives_its_job_back_and_another_takes_it_up(
+    bench, tmp_path, is_alive, monkeypatch
+):
+    monkeypatch.setattr(attempt, "STOP_WITHIN_S", 1.0)
     job_id, thread = bench.start("nap", seconds=600, started=str(tmp_path / "pid"))
     pid = wait_for(tmp_path / "pid")
     bench.runner.stop()
@@ -143,7 +147,7 @@ def test_a_run_that_lost_its_lease_is_ended_and_writes_nothing(bench, tmp_path, 
     assert not thread.is_alive()
     wait_until(lambda: not is_alive(pid))
     assert bench.states(job_id) == ["queued", "running"]
-    assert bench.store.heartbeat(job_id, 2, lease_s=20) is False  # the new run goes on undisturbed
+    assert bench.store.heartbeat(job_id, 2, lease_s=20) is None  # the new run goes on undisturbed
 
 
 def test_two_rings_for_one_job_run_it_once(bench, tmp_path):

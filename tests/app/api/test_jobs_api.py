@@ -7,7 +7,8 @@ from starlette.testclient import TestClient
 from app.access.principal import SYSTEM
 from app.db import migrate
 from app.db.session import Database
-from app.jobs.job import JobError
+from app.jobs.job import JobError, Note
+from app.jobs.records import RunRecords
 from app.jobs.states import JobStatus
 from app.jobs.store import JobStore
 from app.main import create_app
@@ -67,7 +68,8 @@ def test_a_failed_job_says_why_and_how_it_came_to_it(client, database):
     job_id = client.post("/v1/jobs", json=STARTER).json()["id"]
     store = JobStore(database)
     claimed = store.claim(job_id, holder="w", lease_s=20)
-    store.record(job_id, claimed.token, progress=0.25, phase="downloading", message="from the index")
+    note = Note(progress=0.25, phase="downloading", messages=("from the index",))
+    RunRecords(database).write(job_id, claimed.token, note)
     error = JobError(code="import_refused", message="No.", hint="Try another.")
     with database.begin() as session:
         store.finish(session, job_id, claimed.token, JobStatus.FAILED, error=error)

@@ -7,7 +7,8 @@ import pytest
 
 from app.access.principal import SYSTEM, Principal
 from app.errors import Conflict, JobNotCancellable, NotFound
-from app.jobs.job import JobError
+from app.jobs.job import Asked, JobError, Note
+from app.jobs.records import RunRecords
 from app.jobs.service import JobService
 from app.jobs.states import JobStatus
 from app.jobs.store import JobStore, LeaseLost
@@ -52,8 +53,9 @@ def test_a_job_runs_and_succeeds_with_an_event_per_move(database, jobs, store):
     job = jobs.create(SYSTEM, kind="import", spec=SPEC)
     claimed = store.claim(job.id, holder="w1", lease_s=20)
     assert (claimed.kind, claimed.spec, claimed.attempt) == ("import", SPEC, 1)
-    store.record(job.id, claimed.token, progress=0.5, phase="fetching")
-    store.record(job.id, claimed.token, progress=0.6, phase="fetching", message="halfway")
+    records = RunRecords(database)
+    records.write(job.id, claimed.token, Note(progress=0.5, phase="fetching"))
+    records.write(job.id, claimed.token, Note(progress=0.6, phase="fetching", messages=("halfway",)))
     assert (jobs.get(SYSTEM, job.id).progress, jobs.get(SYSTEM, job.id).phase) == (0.6, "fetching")
     finish(database, store, claimed, result={"model": "x:1"})
     done = jobs.get(SYSTEM, job.id)
@@ -118,7 +120,7 @@ def test_an_expired_lease_is_taken_over_and_the_old_run_can_write_nothing(databa
     assert new.token == old.token + 1
     for write in (
         lambda: store.heartbeat(job.id, old.token, lease_s=20),
-        lambda: store.record(job.id, old.token, progress=0.9),
+        lambda: RunRecords(database).write(job.id, old.token, Note(progress=0.9)),
         lambda: store.give_back(job.id, old.token, reason="worker stopped"),
         lambda: store.lose(job.id, old.token, reason="killed"),
         lambda: finish(database, store, old),
@@ -152,7 +154,7 @@ def jobs_row(session, job_id):
 def test_a_heartbeat_keeps_the_lease(jobs, store):
     job = jobs.create(SYSTEM, kind="import", spec=SPEC)
     claimed = store.claim(job.id, holder="w1", lease_s=0.1)
-    assert store.heartbeat(job.id, claimed.token, lease_s=30) is False
+    assert store.heartbeat(job.id, claimed.token, lease_s=30) is None
     time.sleep(0.15)
     assert store.requeue_stalled() == []
 
@@ -200,7 +202,7 @@ def test_cancelling_a_running_job_leaves_word_for_its_worker(jobs, store):
     for _ in range(2):
         cancelled = jobs.cancel(SYSTEM, job.id)
         assert (cancelled.status, cancelled.cancel_requested) == (JobStatus.RUNNING, True)
-    assert store.heartbeat(job.id, claimed.token, lease_s=20) is True
+    assert store.heartbeat(job.id, claimed.token, lease_s=20) is Asked.CANCEL
     words = [event for event in jobs.events(SYSTEM, job.id) if event.kind == "message"]
     assert [event.message for event in words] == ["cancellation asked for"]
 

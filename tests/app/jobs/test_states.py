@@ -5,6 +5,10 @@ from app.jobs.states import MOVES, IllegalMove, JobStatus, check_move
 LEGAL = {
     ("queued", "running"),
     ("queued", "cancelled"),
+    ("queued", "paused"),
+    ("paused", "queued"),
+    ("paused", "cancelled"),
+    ("running", "paused"),
     ("running", "succeeded"),
     ("running", "failed"),
     ("running", "cancelled"),

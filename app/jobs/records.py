@@ -1,0 +1,136 @@
+"""What a run writes down on its way: progress, messages, metrics, facts, checkpoints.
+
+Each write is one transaction under the fencing token: a run that has lost its job raises LeaseLost and leaves
+no trace. Values go by (job, step), so a step that is run again after a crash writes over its first time.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from sqlalchemy import ColumnElement, Delete, delete, insert, select
+from sqlalchemy.orm import Session
+
+from app.db.revision import lock_revision
+from app.db.session import Database
+from app.db.tables import JobCheckpointRow, JobMetricsRow, JobRow
+from app.errors import StorageUnavailable
+from app.ids import new_id
+from app.jobs.clock import database_now
+from app.jobs.job import ClaimedJob, JobCheckpoint, Json, Note
+from app.jobs.rows import add_event, checkpoint_of, write_held
+from app.storage.objects import Stored
+
+KEEP_NEWEST = 3
+"""Checkpoints of a job that are kept, besides the best."""
+SCORE = "score"
+"""The value in a checkpoint's metrics by which the best is chosen; higher is better."""
+CHECKPOINTED_ATTEMPT = "checkpointed_attempt"
+"""The fact that names the last attempt that made a checkpoint."""
+
+
+class RunRecords:
+    """Safe to use from any number of workers at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(self, job_id: str, token: int, note: Note) -> None:
+        """Write a note down. A new phase, and every message, is an event. Raises LeaseLost."""
+        with self._database.begin() as session:
+            _write(session, job_id, token, note)
+
+    def add_checkpoint(
+        self,
+        job: ClaimedJob,
+        note: Note,
+        *,
+        step: int,
+        stored: Stored,
+        metrics: Json,
+        is_kept: Callable[[], bool],
+    ) -> list[str]:
+        """Add the row of a stored checkpoint, and take away those that are not needed any more. Returns the
+        hashes of the latter, for `reclaim`.
+
+        Raises LeaseLost, and StorageUnavailable when, by `is_kept`, the bytes were reclaimed meanwhile.
+        """
+        with self._database.begin() as session:
+            lock_revision(session)
+            if not is_kept():
+                raise StorageUnavailable("The checkpoint was reclaimed before it had a row.")
+            row = _write(session, job.id, job.token, note)
+            row.facts = {**(row.facts or {}), CHECKPOINTED_ATTEMPT: job.attempt}
+            session.execute(_delete(JobCheckpointRow.job_id == job.id, JobCheckpointRow.step == step))
+            session.execute(
+                insert(JobCheckpointRow).values(
+                    id=new_id("ckpt"),
+                    tenant_id=job.principal.tenant_id,
+                    job_id=job.id,
+                    step=step,
+                    sha256=stored.sha256,
+                    size_bytes=stored.size_bytes,
+                    metrics=metrics,
+                    created_at=database_now(),
+                )
+            )
+            facts = {"step": step, "metrics": metrics}
+            add_event(session, row, kind="checkpoint", message=f"checkpoint at step {step}", data=facts)
+            return _drop_unneeded(session, job.id)
+
+    def checkpoints(self, job_id: str) -> list[JobCheckpoint]:
+        """Newest first."""
+        with self._database.read() as session:
+            return _checkpoints(session, job_id)
+
+
+def _delete(*which: ColumnElement[bool]) -> Delete:
+    return delete(JobCheckpointRow).where(*which).execution_options(synchronize_session=False)
+
+
+def needed(checkpoints: Sequence[JobCheckpoint]) -> set[int]:
+    """Steps of those that are kept, of checkpoints newest first: the newest, and the best by its score (of
+    equals the earliest)."""
+    steps = {checkpoint.step for checkpoint in checkpoints[:KEEP_NEWEST]}
+    scored = [one for one in reversed(checkpoints) if isinstance(one.metrics.get(SCORE), int | float)]
+    if scored:
+        steps.add(max(scored, key=lambda checkpoint: checkpoint.metrics[SCORE]).step)
+    return steps
+
+
+def _write(session: Session, job_id: str, token: int, note: Note) -> JobRow:
+    before = session.scalar(select(JobRow.phase).where(JobRow.id == job_id))
+    said = {"progress": note.progress, "phase": note.phase}
+    row = write_held(session, job_id, token, {k: v for k, v in said.items() if v is not None})
+    facts = dict(note.facts)
+    if note.remaining_s is not None:
+        facts["estimated_finish"] = round(session.scalars(select(database_now())).one() + note.remaining_s)
+    if facts:
+        row.facts = {**(row.facts or {}), **facts}
+    if note.phase is not None and note.phase != before:
+        add_event(session, row, kind="progress", message=note.phase, data={"progress": row.progress})
+    for message in note.messages:
+        add_event(session, row, kind="message", message=message)
+    if note.metrics:
+        _write_metrics(session, row, note.metrics.items())
+    return row
+
+
+def _write_metrics(session: Session, row: JobRow, metrics: Iterable[tuple[int, Json]]) -> None:
+    rows = [{"step": step, "values": values} for step, values in metrics]
+    again = JobMetricsRow.step.in_([written["step"] for written in rows])
+    session.execute(delete(JobMetricsRow).where(JobMetricsRow.job_id == row.id, again))
+    session.execute(
+        insert(JobMetricsRow).values(job_id=row.id, tenant_id=row.tenant_id, created_at=database_now()), rows
+    )
+
+
+def _checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:
+    query = select(JobCheckpointRow).where(JobCheckpointRow.job_id == job_id)
+    return [checkpoint_of(row) for row in session.scalars(query.order_by(JobCheckpointRow.step.desc()))]
+
+
+def _drop_unneeded(session: Session, job_id: str) -> list[str]:
+    checkpoints = _checkpoints(session, job_id)
+    steps = needed(checkpoints)
+    unneeded = [checkpoint for checkpoint in checkpoints if checkpoint.step not in steps]
+    session.execute(_delete(JobCheckpointRow.id.in_([checkpoint.id for checkpoint in unneeded])))
+    return [checkpoint.sha256 for checkpoint in unneeded]
