@@ -198,9 +198,11 @@ def _report(version: Json) -> str:
         f"{version['id']}: {sum(totals.values())} images, {size(version['bytes'])}, {len(labels)} labels",
         table(("label", *_SPLITS), rows, right=_SPLITS),
     ]
-    for what, title in (("duplicates", "duplicates"), ("left_out", "left out")):
-        if report.get(what):
-            lines.append(f"{len(report[what])} {title}; --json lists them.")
+    if report["duplicate_count"]:
+        lines.append(f"{report['duplicate_count']} copies of other images were left out; --json lists them.")
+    if report["left_out_count"]:
+        lines.append(f"{report['left_out_count']} files were left out; --json says which and why.")
+    lines += [f"Mind: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
 
 

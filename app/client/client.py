@@ -1,7 +1,8 @@
 """The client: one method per act, JSON objects in and out exactly as the API documents them."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -10,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from app.client.errors import JobFailed, RequestFailed, Unreachable
+from app.client.stream import DONE, Streamed, read_events
 
 Json = dict[str, Any]
 
@@ -19,6 +21,11 @@ _POLL_S = 0.25
 _CONNECT_TIMEOUT_S = 5.0
 _JOIN_TIMEOUT_S = 3600.0
 """The service reads and hashes a whole file before it answers."""
+_STREAM_TRIES = 20
+"""Connections of a stream that may fail one after the other."""
+_HEARTBEATS_S = 60.0
+"""A stream that says nothing for so long is broken; there should be a heartbeat every 15 s."""
+_FINE_TUNING = "/v1/fine_tuning/jobs"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -168,6 +175,67 @@ class Client:
         """A job as it is now."""
         return self._call("GET", f"/v1/jobs/{_segment(job_id)}")
 
+    def jobs(self, *, kind: str | None = None, status: str | None = None, limit: int = 20) -> Json:
+        """The newest jobs."""
+        query = {"kind": kind, "status": status, "limit": limit}
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._call("GET", "/v1/jobs", params=given)
+
+    def act_on_job(self, job_id: str, act: Literal["cancel", "pause", "resume"]) -> Json:
+        """Cancel, pause or resume a job; the job as it is then."""
+        return self._call("POST", f"/v1/jobs/{_segment(job_id)}/{act}")
+
+    def job_events(self, job_id: str, *, limit: int = 1000, after: int = 0) -> Json:
+        """What happened to a job, oldest first."""
+        query = {"limit": limit, "after": after}
+        return self._call("GET", f"/v1/jobs/{_segment(job_id)}/events", params=query)
+
+    def stream_job(self, job_id: str) -> Iterator[Streamed | None]:
+        """What happens to a job, from its beginning until it ends; None now and then when nothing does.
+
+        Goes on after a broken connection. Raises Unreachable when nobody answers any more.
+        """
+        seen: str | None = None
+        failures = 0
+        while True:
+            try:
+                for event in self._stream(f"/v1/jobs/{_segment(job_id)}/events/stream", seen):
+                    failures = 0
+                    if event is not None and event.data == DONE:
+                        return
+                    seen = (event.id if event else None) or seen
+                    yield event
+            except httpx.TransportError as error:
+                failures += 1
+                if failures == _STREAM_TRIES:
+                    raise Unreachable(self.url, _reason(error)) from error
+            time.sleep(_POLL_S)
+
+    # -- fine-tuning ---------------------------------------------------------------------------------
+
+    def fine_tune(self, body: Json, *, dry_run: bool = False) -> Json:
+        """Queue a training; asked again after a broken connection, it is still one job."""
+        options: Json = {"headers": {"idempotency-key": uuid.uuid4().hex}, "json": body}
+        query = {"dry_run": "true"} if dry_run else {}
+        try:
+            return self._call("POST", _FINE_TUNING, params=query, **options)
+        except Unreachable:
+            time.sleep(_POLL_S)
+            return self._call("POST", _FINE_TUNING, params=query, **options)
+
+    def fine_tuning_job(self, job_id: str) -> Json:
+        """A fine-tuning job as it is now."""
+        return self._call("GET", f"{_FINE_TUNING}/{_segment(job_id)}")
+
+    def rerun_fine_tuning(self, job_id: str, changes: Json) -> Json:
+        """Queue a job again, with other values for some fields."""
+        return self._call("POST", f"{_FINE_TUNING}/{_segment(job_id)}/rerun", json=changes)
+
+    def fine_tuning_events(self, job_id: str, *, limit: int = 1000, after: str | None = None) -> Json:
+        """Events and metrics of a job, oldest first."""
+        query = {"limit": limit, "order": "asc", **({} if after is None else {"after": after})}
+        return self._call("GET", f"{_FINE_TUNING}/{_segment(job_id)}/events", params=query)
+
     def wait(self, job_id: str, watch: Callable[[Json], None] = lambda _: None) -> Json:
         """Look at a job until it ends, telling `watch` each time. Raises JobFailed unless it succeeds."""
         while True:
@@ -181,6 +249,18 @@ class Client:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _stream(self, path: str, last_id: str | None) -> Iterator[Streamed | None]:
+        headers = {} if last_id is None else {"last-event-id": last_id}
+        timeout = httpx.Timeout(_HEARTBEATS_S, connect=_CONNECT_TIMEOUT_S)
+        with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                yield Streamed(name="message", data=DONE, id=None)
+                return
+            if response.is_error:
+                response.read()
+                raise self._refusal(response, _json(response))
+            yield from read_events(response.iter_lines())
+
     def _call(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own
         try:
             response = self._http.request(method, path, **options)
@@ -188,13 +268,16 @@ class Client:
             raise Unreachable(self.url, _reason(error)) from error
         body = _json(response)
         if response.is_error or body is None:
-            error_object = body.get("error") if body else None
-            raise RequestFailed(
-                response.status_code,
-                error_object if isinstance(error_object, dict) else _not_ours(self.url, response),
-                retry_after_s=_retry_after_s(response.headers),
-            )
+            raise self._refusal(response, body)
         return body
+
+    def _refusal(self, response: httpx.Response, body: Json | None) -> RequestFailed:
+        error_object = body.get("error") if body else None
+        return RequestFailed(
+            response.status_code,
+            error_object if isinstance(error_object, dict) else _not_ours(self.url, response),
+            retry_after_s=_retry_after_s(response.headers),
+        )
 
 
 def _json(response: httpx.Response) -> Json | None:

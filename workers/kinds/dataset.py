@@ -5,18 +5,19 @@ files ─► reading, every image decoded once ─► pack in the work folder �
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.datasets.reference import check_dataset_name
 from app.datasets.service import DatasetService
 from app.db.session import Database
 from app.errors import InvalidDataset, InvalidRequest
-from models.data.pack import Pack
-from models.data.validate import DataRefused, DatasetOptions, make_pack
+from models.data.pack import Pack, Split
+from models.data.validate import DataLimits, DataRefused, DatasetOptions, make_pack
 from models.manifest import Task
-from workers.context import DatasetParcel, JobContext, Json, Outcome
+from models.tasks.images import ImageLimits
+from workers.context import DatasetParcel, Interrupted, JobContext, Json, Outcome
 from workers.kinds.import_sources import Brought, bring_upload
 
 _MAX_PROBLEMS = 1000
@@ -32,12 +33,18 @@ class DatasetOrder(BaseModel):
     name: str
     task: Task = Task.CLASSIFICATION
     file_ids: tuple[str, ...] = Field(min_length=1)
-    file_splits: tuple[Literal["train", "validation", "test"], ...] | None = None
-    """What each file is for, whatever it says itself."""
+    file_splits: tuple[Split | None, ...] | None = None
+    """What each file is for, whatever it says itself; null where it may say."""
     base: str | None = None
     """`name:3`: the files are added to it."""
     options: Json = {}
     """Those of `models.data.validate.DatasetOptions` that were given."""
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        if self.file_splits is not None and len(self.file_splits) != len(self.file_ids):
+            raise ValueError("file_splits has one entry for each file")
+        return self
 
 
 def run(context: JobContext) -> Outcome:
@@ -49,18 +56,25 @@ def run(context: JobContext) -> Outcome:
         InvalidDataset: what is wrong with the files.
 
     """
-    return Outcome(result={"dataset": make_dataset(context, context.spec)})
+    return Outcome(result={"dataset": make_dataset(context, context.spec, share=1.0)})
 
 
-def make_dataset(context: JobContext, spec: Mapping[str, Any]) -> str:
-    """Make a data set version; `name:number`. A job makes one, however often it is tried.
+def make_dataset(context: JobContext, spec: Mapping[str, Any], *, share: float = 0.02) -> str:
+    """Make a data set version; `name:number`. A job makes one, however often it is tried. `share`: of the
+    whole job's progress.
 
-    Raises as `run`.
+    Raises as `run`, and Interrupted when the job has to stop meanwhile.
     """
     order, options = _read(spec)
     brought = [bring_upload(context, file_id) for file_id in order.file_ids]
-    context.progress(0.0, "validating_files")
     pack = context.work_dir / "dataset.pack"
+
+    def progress(fraction: float) -> None:
+        if context.stop_asked():
+            raise Interrupted
+        context.progress(share * fraction, "validating_files")
+
+    progress(0.0)
     previous = None if order.base is None else Pack(_base(context, order.base))
     try:
         report = make_pack(
@@ -68,7 +82,9 @@ def make_dataset(context: JobContext, spec: Mapping[str, Any]) -> str:
             pack,
             options=options,
             previous=previous,
-            progress=lambda fraction: context.progress(fraction, "validating_files"),
+            progress=progress,
+            limits=DataLimits(image=ImageLimits(max_pixels=context.settings.max_image_pixels)),
+            file_splits=order.file_splits,
         )
     except DataRefused as error:
         raise _refusal(context, error) from error
