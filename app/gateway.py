@@ -10,6 +10,7 @@ import sys
 
 import uvicorn
 
+from app.api.gateway import Gateway
 from app.api.protocol import protocol_of
 from app.db import migrate
 from app.errors import AppError, Conflict
@@ -72,7 +73,20 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         date_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, gateway).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends streams before it waits for requests in flight: a stream lasts as long as its job."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, as uvicorn does."""
+        self._gateway.on_stop()
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

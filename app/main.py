@@ -17,7 +17,19 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.access.door import Door
-from app.api import classification, datasets, files, jobs, models, system, uploads
+from app.api import (
+    bundle,
+    catalog,
+    classification,
+    datasets,
+    files,
+    fine_tuning,
+    job_stream,
+    jobs,
+    models,
+    system,
+    uploads,
+)
 from app.api.docs import add_docs
 from app.api.errors import STATUS, error_body, retry_headers
 from app.api.gateway import REQUEST_ID_KEY, Gateway
@@ -36,7 +48,7 @@ def create_app(settings: Settings) -> Gateway:
     inference = Inference(
         services.pool, default_deadline_s=settings.default_deadline_s, why_missing=services.why_missing
     )
-    return Gateway(
+    gateway = Gateway(
         api,
         door=Door(settings, lambda: services.pool.snapshot.keys),
         hot={classification.PATH: classification.ClassificationRoute(inference, settings)},
@@ -44,6 +56,8 @@ def create_app(settings: Settings) -> Gateway:
         access_log=access_log,
         outer=partial(_cors, settings.cors_origins.split(",")) if settings.cors_origins else None,
     )
+    gateway.on_stop = services.feed.end
+    return gateway
 
 
 def _cors(origins: list[str], app: ASGIApp) -> ASGIApp:
@@ -85,7 +99,19 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
     )
     add_docs(api)
     api.state.services = services
-    for module in (classification, models, files, uploads, datasets, jobs, system):
+    modules = (
+        classification,
+        models,
+        bundle,
+        files,
+        uploads,
+        datasets,
+        catalog,
+        fine_tuning,
+        job_stream,
+        jobs,
+    )
+    for module in (*modules, system):
         api.include_router(module.router)
     api.add_exception_handler(AppError, _app_error)
     api.add_exception_handler(RequestValidationError, _invalid_payload)

@@ -15,6 +15,8 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 CERTIFICATE_FILE = "certificate.json"
 REFERENCE_FILE = "reference.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
+"""The network's weights by timm's names: what training can start from."""
 
 
 class Task(StrEnum):

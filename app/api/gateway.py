@@ -228,6 +228,8 @@ class Gateway:
         self._entry: ASGIApp = outer(self._long_way) if outer else self._long_way
         self._metrics = metrics
         self._access_log = access_log
+        self.on_stop: Callable[[], None] = lambda: None
+        """Called when the service begins to stop: ends what would never end by itself. Does not block."""
         self._new_id = map(f"{secrets.token_hex(6)}-{{:x}}".format, count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

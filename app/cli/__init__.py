@@ -25,6 +25,7 @@ VERBS = {
     "import": "import_",
     "models": "models",
     "datasets": "datasets",
+    "jobs": "jobs",
     "classify": "classify",
     "verify": "verify",
     "doctor": "doctor",
