@@ -103,6 +103,24 @@ class InvalidDataset(AppError):
     code = "invalid_dataset"
 
 
+class NotTrainable(AppError):
+    """The model cannot be the base of a training run."""
+
+    code = "not_trainable"
+
+
+class TrainingDiverged(AppError):
+    """The loss is not a number any more."""
+
+    code = "training_diverged"
+
+
+class OutOfMemory(AppError):
+    """A run would not fit into the memory of the machine."""
+
+    code = "out_of_memory"
+
+
 class ModelNotReady(AppError):
     """The model is known but cannot answer yet."""
 

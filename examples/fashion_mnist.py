@@ -1,8 +1,8 @@
 """Fashion-MNIST as a data set for Athanor: `python examples/fashion_mnist.py OUT.zip`.
 
 70,000 pictures of clothes, 28 x 28 grey, in ten classes, from Debian's package `dataset-fashion-mnist` (MIT).
-The zip has `train/` (60,000) and `test/` (10,000), a folder per class, PNG. Needs `dpkg-deb`, and `apt-get` or
-the package's file: `--deb FILE`.
+The zip has `train/` (60,000) and `test/` (10,000), a folder per class. Needs `dpkg-deb`, and `apt-get` or the
+package's file: `--deb FILE`.
 """
 
 import argparse

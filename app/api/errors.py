@@ -39,6 +39,9 @@ STATUS: dict[str, int] = {
     "storage_unavailable": 503,
     "deadline_exceeded": 504,
     "disk_full": 507,
+    "not_trainable": 409,
+    "training_diverged": 409,
+    "out_of_memory": 409,
 }
 """Every code and its status; `docs/errors.md` has an entry for each (tested)."""
 

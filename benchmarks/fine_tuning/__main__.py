@@ -2,7 +2,7 @@
 
 A service of its own starts on an empty data directory and imports its starter. A zip is uploaded once and
 becomes a data set; each recipe trains on it with each seed, one job after the other. Every figure comes from
-the job object and the report that the service publishes; the held-out split is the data set's own. Results are
+the job object and the report that the service publishes; the held-out split is the data set's own. They are
 appended to `results.jsonl` with machine and commit.
 """
 

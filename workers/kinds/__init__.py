@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 KINDS: Mapping[str, str] = {
+    "count": "workers.kinds.count:run",
     "dataset": "workers.kinds.dataset:run",
+    "fine_tune": "workers.kinds.fine_tune:run",
     "import": "workers.kinds.import_model:run",
+    "preflight": "workers.kinds.fine_tune:run",
     "probe": "workers.kinds.probe:run",
 }
 """Kind of job -> `module:function`, a `workers.context.Kind`."""

@@ -1,0 +1,153 @@
+"""What a fine-tuning job is asked, and what it starts from: its data set and its base."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from app.datasets.service import DatasetService
+from app.db.session import Database
+from app.errors import InvalidSpec, NotTrainable
+from app.registry.reference import parse_reference
+from app.registry.service import Registry
+from models.build.state_file import read_state
+from models.catalogue import CATALOGUE, Kind, UnknownMethod
+from models.catalogue.architectures import Architecture
+from models.data.pack import Pack
+from models.manifest import WEIGHTS_FILE, Preprocessing
+from models.train.resolve import ResolvedSpec
+from models.train.spec import TrainSpec
+from workers.context import JobContext, Json
+
+
+class FineTuneOrder(BaseModel):
+    """The spec of a job of kind `fine_tune` or `preflight`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    train: TrainSpec
+    training_file: str | None = None
+    validation_file: str | None = None
+    dataset: str | None = None
+    output_model: str | None = None
+    suffix: str | None = None
+    dry_run: bool = False
+    openai: dict[str, Any] = {}
+    """What OpenAI's shape shows back; it decides nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """Where training starts."""
+
+    architecture: Architecture
+    preprocessing: Preprocessing
+    state: dict[str, torch.Tensor] | None
+    """Weights by timm's names; None to start from scratch."""
+    source: str
+    """What the published manifest says it was made from."""
+    licence: str | None
+    labels: tuple[str, ...] = ()
+    """Of the base's head."""
+
+    def sized(self, spec: ResolvedSpec) -> "Base":
+        """The same at the run's image size."""
+        return replace(self, preprocessing=spec.sized(self.preprocessing))
+
+
+def bring_base(context: JobContext, spec: TrainSpec) -> Base:
+    """The base that a spec names: a model of the registry, or an architecture of the catalogue.
+
+    Raises:
+        InvalidSpec: neither has it.
+        NotTrainable: the version has no weights, or is of no known architecture.
+
+    """
+    try:
+        architecture = CATALOGUE.get(Kind.ARCHITECTURE, spec.model)
+    except UnknownMethod:
+        return _published(context, spec.model)
+    assert isinstance(architecture, Architecture)
+    size = architecture.image_size
+    plain = Preprocessing(height=size, width=size, crop=1.0, mean=architecture.mean, std=architecture.std)
+    return Base(
+        architecture=architecture,
+        preprocessing=plain,
+        state=None,
+        source=f"catalogue:{architecture.id}",
+        licence=None,
+    )
+
+
+def _published(context: JobContext, text: str) -> Base:
+    reference = parse_reference(text)
+    database = Database(context.settings.sqlalchemy_url)
+    try:
+        registry = Registry(database, context.objects)
+        number = reference.number
+        if number is None:
+            alias = reference.alias or "default"
+            number = registry.get_alias(context.principal, reference.name, alias).number
+        version = registry.get_version(context.principal, reference.name, number)
+    finally:
+        database.close()
+    label = f"{reference.name}:{number}"
+    weights = next((file for file in version.artifacts if file.name == WEIGHTS_FILE), None)
+    architecture = _architecture(version.manifest.architecture)
+    if weights is None or architecture is None:
+        raise NotTrainable(
+            f"{label} has {'no weights' if weights is None else 'an unknown architecture'} to train from.",
+            param="model",
+            hint="Name a model that was imported with its weights, or an architecture of the catalogue.",
+        )
+    path = context.objects.fetch(context.principal, weights.sha256)
+    return Base(
+        architecture=architecture,
+        preprocessing=version.manifest.preprocessing,
+        state=read_state(path, file_name=WEIGHTS_FILE),
+        source=f"model:{label}",
+        licence=version.manifest.licence,
+        labels=version.manifest.labels,
+    )
+
+
+def _architecture(name: str | None) -> Architecture | None:
+    for row in CATALOGUE.find(kind=Kind.ARCHITECTURE):
+        if isinstance(row, Architecture) and name in {row.id, row.timm}:
+            return row
+    return None
+
+
+def bring_pack(context: JobContext, order: FineTuneOrder) -> tuple[Pack, str]:
+    """The data set of a job as an open pack, and its name and number; made first when files were given.
+
+    Raises:
+        NotFound: there is no such data set or file.
+        InvalidDataset: the files make no data set; names them and says why.
+
+    """
+    database = Database(context.settings.sqlalchemy_url)
+    try:
+        datasets = DatasetService(database, context.objects)
+        reference = order.dataset or datasets.made_by(context.principal, context.job_id)
+        if reference is None:
+            reference = _make(context, order)
+        version = datasets.get_version(context.principal, reference)
+    finally:
+        database.close()
+    path: Path = context.objects.fetch(context.principal, version.sha256)
+    return Pack(path), reference
+
+
+def _make(context: JobContext, order: FineTuneOrder) -> str:
+    from workers.kinds.dataset import make_dataset  # noqa: PLC0415 - only where files were given
+
+    files = [file for file in (order.training_file, order.validation_file) if file is not None]
+    if not files:
+        raise InvalidSpec("The job names no data.", param="training_file", hint="Give a file or a data set.")
+    spec: Json = {"file_ids": files, "name": f"data-{context.job_id[-8:].lower()}", "task": order.train.task}
+    if order.validation_file is not None:
+        spec["file_splits"] = ["train", "validation"]
+    return make_dataset(context, spec)
