@@ -42,8 +42,8 @@ def publish_pack(datasets: DatasetService, principal, folder: Path, *, name: str
     return datasets.publish(principal, name=name, **{**given, **options})
 
 
-def class_folders(*, per_label: int = 10, broken: tuple[str, ...] = ()) -> bytes:
-    """A zip of class folders; files named in `broken` are cut off."""
+def class_folders(*, per_label: int = 10, broken: tuple[str, ...] = (), ballast_bytes: int = 0) -> bytes:
+    """A zip of class folders; files named in `broken` are cut off. Ballast is a file that is no image."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for label, colour in enumerate(COLOURS):
@@ -51,4 +51,6 @@ def class_folders(*, per_label: int = 10, broken: tuple[str, ...] = ()) -> bytes
                 name = f"{colour}/{number}.png"
                 data = picture(colour, size=SIDE, noise=label * 100 + number + 1)
                 archive.writestr(name, data[:40] if name in broken else data)
+        if ballast_bytes:
+            archive.writestr("notes.txt", bytes(ballast_bytes))
     return out.getvalue()
