@@ -1,0 +1,262 @@
+"""Batches for the loop: decoded as serving decodes, changed, normalised, ready before they are asked for.
+
+    pack ─ serving codec ─► uint8 picture ─ cached ─► augmentations ─► (x - mean) / std ─► batch
+           once per picture, while memory lasts       in threads, some batches ahead of the trainer
+
+Batches are numbered over all epochs. Which pictures are in one and what is done to them depends on seed,
+epoch and place in the epoch alone, so that a run can begin with any batch and several threads can make them.
+"""
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from math import ceil
+from time import perf_counter
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.catalogue import Kind
+from models.data.pack import Item, Pack, Split
+from models.manifest import Manifest, Preprocessing, Task
+from models.tasks.classification import ClassificationCodec
+from models.tasks.images import ImageLimits
+from models.train.chance import Purpose, generator
+from models.train.memory import available_bytes
+from models.train.parts import Augment
+from models.train.resolve import ResolvedSpec
+from models.train.spec import Choice
+
+_CACHE_SHARE = 0.25
+"""Of the memory that is free when a source is made."""
+_MOST_THREADS = 8
+
+
+class Batch(NamedTuple):
+    """Normalised pictures (n, 3, h, w) float32, channels last in memory, and labels (n,) int64."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+
+
+class BatchSource(Protocol):
+    """Where the loop's batches come from."""
+
+    @property
+    def batch_sizes(self) -> Sequence[int]:
+        """Of one epoch, in order; all epochs have the same."""
+
+    @property
+    def waited_s(self) -> float:
+        """How long the taker of batches has waited for them so far, in all streams together."""
+
+    def stream(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Batches number `first` to `last - 1`; to be closed when it is left early."""
+
+
+def even_sizes(images: int, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches: as few as can be, none larger than asked, all within one of each other.
+
+    No picture is left out, and no batch is so small that its norms and gradients stand alone.
+    """
+    batches = ceil(images / batch_size)
+    small, larger = divmod(images, batches) if batches else (0, 0)
+    return [small + (at < larger) for at in range(batches)]
+
+
+class PackSource:
+    """Batches of one split of a pack."""
+
+    def __init__(  # noqa: PLR0913 - what `of` takes from a spec
+        self,
+        pack: Pack,
+        items: Sequence[Item],
+        *,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        seed: int = 0,
+        sampler: Choice | None = None,
+        augmentation: Sequence[Choice] = (),
+        threads: int = 1,
+        cache_bytes: int | None = None,
+    ) -> None:
+        """Without a sampler, in order. `cache_bytes`: for decoded pictures, as many as fit; by default a
+        share of the free memory."""
+        self._pictures = _Pictures(pack, items, preprocessing, cache_bytes)
+        self._labels = np.array([item.label for item in items], np.int64)
+        self._order = lru_cache(maxsize=3)(self._new_order)
+        self._sampler = sampler
+        self._augments: list[Augment] = [
+            choice.row(Kind.AUGMENTATION).build()(choice.told(Kind.AUGMENTATION)) for choice in augmentation
+        ]
+        width = preprocessing.width
+        self._shape = (preprocessing.height, width)
+        self._mean = np.tile(np.array(preprocessing.mean, np.float32), width)
+        self._std = np.tile(np.array(preprocessing.std, np.float32), width)
+        self._seed = seed
+        self._threads = max(1, min(threads, _MOST_THREADS))
+        self._sizes = even_sizes(len(items), batch_size)
+        self._starts = np.concatenate([[0], np.cumsum(self._sizes, dtype=np.int64)]).tolist()
+        self._waited_s = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        pack: Pack,
+        split: Split,
+        spec: ResolvedSpec,
+        *,
+        preprocessing: Preprocessing,
+        cache_bytes: int | None = None,
+    ) -> Self:
+        """A split as a run reads it: sampled and changed when it is for training, else in order and as it is.
+
+        Raises ValueError when the preprocessing is not the run's: `ResolvedSpec.sized` gives that.
+        """
+        if (preprocessing.height, preprocessing.width) != (spec.image_size, spec.image_size):
+            raise ValueError(f"preprocessing for {preprocessing.height} pixels, run for {spec.image_size}")
+        is_training = split is Split.TRAIN
+        return cls(
+            pack,
+            pack.of(split),
+            preprocessing=preprocessing,
+            batch_size=spec.batch_size,
+            seed=spec.seed,
+            sampler=spec.sampler if is_training else None,
+            augmentation=spec.augmentation if is_training else (),
+            threads=spec.threads,
+            cache_bytes=cache_bytes,
+        )
+
+    @property
+    def batch_sizes(self) -> Sequence[int]:
+        """Of one epoch."""
+        return self._sizes
+
+    @property
+    def waited_s(self) -> float:
+        """How long the taker has waited."""
+        return self._waited_s
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the cache will hold in the end."""
+        return self._pictures.cache_bytes
+
+    @property
+    def is_cached(self) -> bool:
+        """Every picture is decoded once only."""
+        return self._pictures.is_cached
+
+    def stream(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Batches `first` to `last - 1`, made ahead in threads."""
+        ahead = self._threads + 1
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(self._threads, "feed") as pool:
+            try:
+                waiting.extend(pool.submit(self.load, at) for at in range(first, min(first + ahead, last)))
+                for number in range(first, last):
+                    began_s = perf_counter()
+                    batch = waiting.popleft().result()
+                    self._waited_s += perf_counter() - began_s
+                    if number + ahead < last:
+                        waiting.append(pool.submit(self.load, number + ahead))
+                    yield batch
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def load(self, number: int) -> Batch:
+        """One batch, in the calling thread. Raises ImageError for a picture that cannot be decoded."""
+        epoch, at = divmod(number, len(self._sizes))
+        start, stop = self._starts[at], self._starts[at + 1]
+        chosen = self._order(epoch)[start:stop]
+        height, width = self._shape
+        # Memory of torch's own: numpy's may begin anywhere, and the last bits of a product depend on that.
+        images = torch.empty((stop - start, 3, height, width), memory_format=torch.channels_last)
+        rows = images.permute(0, 2, 3, 1).numpy().reshape(stop - start, height, width * 3)
+        for row, place, index in zip(rows, range(start, stop), chosen.tolist(), strict=True):
+            pixels = self._pictures.get(index)
+            if self._augments:
+                chance = generator(self._seed, Purpose.AUGMENTATION, epoch, place)
+                for augment in self._augments:
+                    pixels = augment(pixels, chance)
+            # Whole lines: numpy is slow at rows of three.
+            np.subtract(pixels.reshape(height, width * 3), self._mean, out=row)
+            np.divide(row, self._std, out=row)
+        return Batch(images, torch.from_numpy(self._labels[chosen]))
+
+    def _new_order(self, epoch: int) -> NDArray[np.int64]:
+        if self._sampler is None:
+            return np.arange(len(self._labels), dtype=np.int64)
+        sample = self._sampler.row(Kind.SAMPLER).build()
+        chance = generator(self._seed, Purpose.ORDER, epoch)
+        order: NDArray[np.int64] = sample(self._sampler.told(Kind.SAMPLER), self._labels, chance)
+        if order.shape != self._labels.shape:
+            raise ValueError(f"the sampler {self._sampler.method} gave {order.shape} of {self._labels.shape}")
+        return order
+
+
+class _Pictures:
+    """Decoded pictures of some items, the first ones kept. Thread-safe: two threads may decode one picture,
+    and write the same bytes."""
+
+    def __init__(
+        self, pack: Pack, items: Sequence[Item], preprocessing: Preprocessing, cache_bytes: int | None
+    ) -> None:
+        # The codec reads no more of a manifest than this.
+        manifest = Manifest(
+            task=Task.CLASSIFICATION,
+            inputs=(),
+            outputs=(),
+            preprocessing=preprocessing,
+            labels=pack.labels,
+        )
+        self._codec = ClassificationCodec(manifest, ImageLimits())
+        self._pack, self._items = pack, items
+        if cache_bytes is None:
+            cache_bytes = int(_CACHE_SHARE * available_bytes())
+        shape = (preprocessing.height, preprocessing.width, 3)
+        kept = min(len(items), cache_bytes // (shape[0] * shape[1] * 3))
+        self._cache = np.empty((kept, *shape), np.uint8)
+        self._is_there = bytearray(kept)
+        self.cache_bytes = self._cache.nbytes
+        self.is_cached = kept == len(items)
+
+    def get(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3), not to be written into."""
+        if index >= len(self._is_there):
+            return self._codec.decode(self._pack.read(self._items[index]))
+        kept: NDArray[np.uint8] = self._cache[index]
+        if not self._is_there[index]:
+            self._codec.decode(self._pack.read(self._items[index]), kept)
+            self._is_there[index] = 1
+        return kept
+
+
+class TensorSource:
+    """Batches of tensors that are there already: normalised pictures (n, 3, h, w) and labels (n,)."""
+
+    waited_s = 0.0
+
+    def __init__(
+        self, images: torch.Tensor, targets: torch.Tensor, *, batch_size: int, shuffle_seed: int | None = None
+    ) -> None:
+        """Shuffled anew each epoch when a seed is given."""
+        self._images, self._targets = images, targets
+        self._seed = shuffle_seed
+        self.batch_sizes: Sequence[int] = even_sizes(len(images), batch_size)
+
+    def stream(self, first: int, last: int) -> Generator[Batch, None, None]:
+        """Batches `first` to `last - 1`."""
+        order = torch.arange(len(self._images))
+        for number in range(first, last):
+            epoch, at = divmod(number, len(self.batch_sizes))
+            if self._seed is not None and (at == 0 or number == first):
+                chance = generator(self._seed, Purpose.ORDER, epoch)
+                order = torch.from_numpy(chance.permutation(len(self._images)))
+            start = sum(self.batch_sizes[:at])
+            chosen = order[start : start + self.batch_sizes[at]]
+            yield Batch(self._images[chosen], self._targets[chosen])

@@ -1,0 +1,35 @@
+"""Logits of a network for all batches of a source."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.train.feed import BatchSource
+
+
+def predict(
+    network: nn.Module, source: BatchSource, *, precision: str = "fp32"
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits (n, c) and labels (n,) of one epoch, in the source's order. Leaves the network in eval mode."""
+    network.eval()
+    device = next(network.parameters()).device
+    logits, targets = [], []
+    # Not inference mode: what a network keeps from it could not be used in training afterwards.
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for images, labels in source.stream(0, len(source.batch_sizes)):
+            logits.append(network(images.to(device)).float().cpu().numpy())
+            targets.append(labels.numpy())
+    return np.concatenate(logits), np.concatenate(targets)
+
+
+def validation_metrics(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
+    """`valid_loss`, the mean cross-entropy whatever the training's loss is, and `valid_accuracy`, 0..1."""
+    exact = logits.astype(np.float64)
+    highest = exact.max(axis=1, keepdims=True)
+    log_total = np.log(np.exp(exact - highest).sum(axis=1)) + highest[:, 0]
+    cost = log_total - exact[np.arange(len(targets)), targets]
+    return {
+        "valid_loss": float(cost.mean()),
+        "valid_accuracy": float((exact.argmax(axis=1) == targets).mean()),
+    }

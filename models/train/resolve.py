@@ -1,0 +1,183 @@
+"""What a spec leaves open, filled in from the base's family and from the data. Torch-free.
+
+    TrainSpec ──resolve──► ResolvedSpec ──`Estimate.applied_to` (measure.py)──► the run's frozen spec
+
+The rates were found on small photographs and scanned digits, with the optimiser adamw, and go by the adapter:
+what has few parameters, or begins at zero, takes larger moves than weights that already know something.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from difflib import get_close_matches
+from math import ceil
+from statistics import median
+from typing import Annotated
+
+import orjson
+from pydantic import Field
+
+from models.catalogue.architectures import Architecture
+from models.data.pack import Pack, Split
+from models.manifest import Preprocessing
+from models.train.spec import Choice, SpecError, TrainSpec
+
+_RATES = {
+    "full": 2e-4,
+    "head": 5e-3,
+    "lora": 2e-3,
+    "rslora": 1e-3,
+    "dora": 2e-3,
+    "loha": 3e-3,
+    "lokr": 3e-3,
+    "oft": 2e-3,
+    "boft": 2e-3,
+    "ia3": 1e-2,
+    "vera": 1e-2,
+    "adalora": 4e-3,
+    "pissa": 5e-4,
+    "bitfit": 5e-3,
+    "ln_tuning": 5e-3,
+}
+_OTHER_RATE = 2e-3
+_SCRATCH_RATE = 1e-3
+_FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
+"""Networks of attention and layer norms diverge sooner."""
+_OPTIMIZER_FACTORS = {"sgd": 20.0, "lion": 0.2, "adagrad": 5.0, "rmsprop": 0.5, "adadelta": 500.0}
+_BATCH = 32
+_SEEN_IMAGES = 16_000
+"""Pictures, repeated ones too, that a job sees by default."""
+_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 60
+_FEW_IMAGES = 20_000
+"""Below this, pictures are shifted a little by default: the one change that no label minds."""
+_SMALLEST_SIDE = 96
+"""Networks that halve the sides five times see nothing in less."""
+_ROUND_SIDE = 16
+_CHECKPOINTS = 20
+_METRIC_ROWS = 500
+_MOST_THREADS = 32
+
+
+class ResolvedSpec(TrainSpec):
+    """A spec without gaps: with the data and the base, all that a run's result depends on."""
+
+    augmentation: tuple[Choice, ...]
+    learning_rate: float = Field(gt=0, le=10, allow_inf_nan=False)
+    n_epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    image_size: int = Field(ge=1)
+    class_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None
+    """Of every label."""
+    checkpoint_every_steps: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    labels: tuple[str, ...]
+    training_images: int = Field(ge=1)
+    steps_per_epoch: int = Field(ge=1)
+    total_steps: int = Field(ge=1)
+    log_every_steps: int = Field(ge=1)
+    """Steps between two rows of metrics."""
+
+    def identity(self) -> str:
+        """SHA-256 of everything that decides the run's bits; how often it saves and reports does not."""
+        told = self.model_dump(mode="json", exclude={"checkpoint_every_steps", "log_every_steps"})
+        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def sized(self, preprocessing: Preprocessing) -> Preprocessing:
+        """A base's preprocessing at this run's size. `crop` keeps the whole central square: the margin that a
+        base cuts off is a habit of its own data."""
+        size = {"height": self.image_size, "width": self.image_size, "crop": 1.0}
+        return preprocessing.model_copy(update=size)
+
+    def weights_by_label(self) -> list[float] | None:
+        """Class weights in the order of the labels."""
+        weights = self.class_weights
+        return None if weights is None else [weights[label] for label in self.labels]
+
+
+def resolve(
+    spec: TrainSpec, architecture: Architecture, *, pack: Pack, is_pretrained: bool = True
+) -> ResolvedSpec:
+    """Fill all gaps. What memory and time allow is measured later.
+
+    Raises:
+        SpecError: the spec does not go with the data or the base.
+
+    """
+    training = Counter(item.label for item in pack.items if item.split is Split.TRAIN)
+    images = training.total()
+    if images == 0:
+        raise SpecError("The data set has no training images.", param="training_file")
+    batch_size = min(spec.batch_size or _BATCH, images)
+    steps_per_epoch = ceil(ceil(images / batch_size) / spec.accumulate_steps)
+    n_epochs = spec.n_epochs or _epochs(spec, images, steps_per_epoch)
+    total_steps = min(n_epochs * steps_per_epoch, spec.max_steps or n_epochs * steps_per_epoch)
+    augmentation = spec.augmentation
+    if augmentation is None:
+        augmentation = (Choice(method="random_crop"),) if images < _FEW_IMAGES else ()
+    chosen = {
+        "augmentation": augmentation,
+        "learning_rate": spec.learning_rate or _learning_rate(spec, architecture, is_pretrained),
+        "n_epochs": n_epochs,
+        "batch_size": batch_size,
+        "image_size": _image_size(spec, architecture, pack, is_pretrained),
+        "class_weights": _class_weights(spec, pack, training),
+        "checkpoint_every_steps": spec.checkpoint_every_steps or ceil(total_steps / _CHECKPOINTS),
+        "threads": spec.threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS),
+        "labels": pack.labels,
+        "training_images": images,
+        "steps_per_epoch": steps_per_epoch,
+        "total_steps": total_steps,
+        "log_every_steps": ceil(total_steps / _METRIC_ROWS),
+    }
+    return ResolvedSpec.model_validate({**dict(spec), **chosen})
+
+
+def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int) -> int:
+    if spec.max_steps is not None:
+        return ceil(spec.max_steps / steps_per_epoch)
+    return max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
+
+
+def _learning_rate(spec: TrainSpec, architecture: Architecture, is_pretrained: bool) -> float:
+    rate = _RATES.get(spec.adapter.method, _OTHER_RATE) if is_pretrained else _SCRATCH_RATE
+    rate *= _FAMILY_FACTORS.get(architecture.family, 1.0)
+    return min(10.0, rate * _OPTIMIZER_FACTORS.get(spec.optimizer.method, 1.0))
+
+
+def _image_size(spec: TrainSpec, architecture: Architecture, pack: Pack, is_pretrained: bool) -> int:
+    """Twice the pictures' shorter side is enough: enlarging them further costs time and tells nothing."""
+    multiple, smallest = architecture.side_multiple, architecture.smallest_size
+    if spec.image_size is not None:
+        if not architecture.is_size_free and spec.image_size != architecture.image_size:
+            message = f"{architecture.id} takes images of {architecture.image_size} pixels a side."
+            raise SpecError(message, param="image_size")
+        if spec.image_size < smallest or spec.image_size % multiple:
+            near = max(ceil(smallest / multiple), round(spec.image_size / multiple)) * multiple
+            message = f"{architecture.id} takes at least {smallest} pixels a side, in steps of {multiple}."
+            raise SpecError(message, param="image_size", hint=f"The nearest is {near}.")
+        return spec.image_size
+    if not architecture.is_size_free or not is_pretrained:
+        return architecture.image_size
+    side = median(min(item.width, item.height) for item in pack.items)
+    rounded = max(multiple, _ROUND_SIDE)
+    wanted = ceil(max(_SMALLEST_SIDE, smallest, 2 * side) / rounded) * rounded
+    return min(architecture.image_size, wanted)
+
+
+def _class_weights(spec: TrainSpec, pack: Pack, training: Counter[int]) -> dict[str, float] | None:
+    """`balanced` is n / (C n_c): every label weighs the same in all, and a picture 1 on average."""
+    weights = spec.class_weights
+    if weights is None:
+        return None
+    if isinstance(weights, dict):
+        for label in weights:
+            if label not in pack.labels:
+                near = get_close_matches(label, pack.labels, n=3)
+                hint = f"Did you mean {' or '.join(near)}?" if near else None
+                message = f"The data set has no label {label!r}."
+                raise SpecError(message, param=f"class_weights.{label}", hint=hint)
+        return {label: weights.get(label, 1.0) for label in pack.labels}
+    return {
+        label: training.total() / (len(pack.labels) * max(1, training[index]))
+        for index, label in enumerate(pack.labels)
+    }
