@@ -26,6 +26,7 @@ _IMAGE_SUFFIXES = (
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"})
 _MAX_GUESSES = 20
 """Rows whose file is missing for which the nearest name is looked for: it is slow."""
+_MAX_CANDIDATES = 2000
 
 
 class ArchiveSource(ImageSource):
@@ -199,21 +200,19 @@ class _Guess:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
-        self._by_last: dict[str, str] | None = None
         self._left = _MAX_GUESSES
 
     def __call__(self, name: str) -> str | None:
         if name in self._names or self._left == 0:
             return None
         self._left -= 1
-        if self._by_last is None:
-            self._by_last = {one.rpartition("/")[2].lower(): one for one in self._names}
-        last = name.rpartition("/")[2].lower()
-        if last in self._by_last:
-            return self._by_last[last]
-        some = [one for one, _ in zip(self._by_last, range(2000), strict=False)]
-        near = get_close_matches(last, some, n=1)
-        return self._by_last[near[0]] if near else None
+        folder, _, last = name.rpartition("/")
+        same_last = [one for one in self._names if one.rpartition("/")[2].lower() == last.lower()]
+        same_folder = [one for one in self._names if one.rpartition("/")[0] == folder]
+        for some, cutoff in ((same_last, 0.0), (same_folder, 0.6)):
+            if near := get_close_matches(name, some[:_MAX_CANDIDATES], n=1, cutoff=cutoff):
+                return near[0]
+        return None
 
 
 def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence[str]) -> None:
@@ -229,7 +228,7 @@ def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence
         split = SPLITS[inside[0].lower()] if inside and inside[0] in splits else None
         if len(inside) > (split is not None):
             listing.entries[member.name] = Entry(member.name, inside[-1], split, member.size)
-        elif split is None and not last.lower().endswith(_IMAGE_SUFFIXES):
+        elif not last.lower().endswith(_IMAGE_SUFFIXES):
             listing.left_out.append(
                 LeftOut(file=member.name, reason="It is no image, and in no class folder.")
             )
