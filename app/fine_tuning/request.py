@@ -5,7 +5,7 @@
 All three stand side by side at the root of the body, because OpenAI's client merges `extra_body` there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.errors import InvalidSpec
-from models.train.spec import SpecError, TrainSpec, read_spec
+from models.train.spec import SpecError, TrainSpec, complaint, read_spec
 
 Json = dict[str, Any]
 
@@ -121,22 +121,12 @@ def _read_around(given: Json) -> Around:
     try:
         return Around.model_validate(given)
     except ValidationError as error:
-        errors = [(_path(each["loc"]), str(each["msg"])) for each in error.errors(include_url=False)]
-        # Of a union, each branch has its say: the last is the one that a wrong value was likeliest meant for.
-        param, message = [each for each in errors if each[0] == errors[0][0]][-1]
+        path, message = complaint(error)
+        param = _dotted(path)
         if param == "integrations":
             message = "No integration is supported; metrics are among the job's events"
         refusal = InvalidSpec(f"{param}: {message}.", param=param)
         raise _unknown_key(error, Around) or refusal from error
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location if not _is_branch(part))
-
-
-def _is_branch(part: int | str) -> bool:
-    """Pydantic's own name for one alternative of a union."""
-    return isinstance(part, str) and ("[" in part or part.removeprefix("constrained-") in ("int", "float"))
 
 
 def _from_hyperparameters(around: Around, training: Json) -> Json:
@@ -204,17 +194,20 @@ def _unknown_key(error: BaseException | None, within: type[BaseModel]) -> Invali
     """What to say of a key that a nested object does not have: the nearest that it has."""
     if not isinstance(error, ValidationError):
         return None
-    first = error.errors(include_url=False)[0]
-    if first["type"] != "extra_forbidden":
+    if error.errors(include_url=False)[0]["type"] != "extra_forbidden":
         return None
-    *path, key = (part for part in first["loc"] if not _is_branch(part))
+    *path, key = complaint(error)[0]
     model: type[BaseModel] | None = within
     for part in path:
         if model is None or part not in model.model_fields:
             return None
         model = _model_in(model.model_fields[str(part)].annotation)
     hint = None if model is None else _nearest(str(key), tuple(model.model_fields))
-    return InvalidSpec(f"{'.'.join(map(str, path))} has no {key!r}.", param=_path(first["loc"]), hint=hint)
+    return InvalidSpec(f"{_dotted(path)} has no {key!r}.", param=_dotted([*path, key]), hint=hint)
+
+
+def _dotted(path: Sequence[int | str]) -> str:
+    return ".".join(map(str, path))
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

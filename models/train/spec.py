@@ -7,6 +7,7 @@ A choice is written as a name, or as an object with the name and parameters:
 `"optimizer": "sgd"`, `"adapter": {"method": "lora", "r": 8}`.
 """
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from models.catalogue import CATALOGUE, Kind, Parameters, Row, UnknownMethod
 from models.manifest import Task
 
+_BRANCH = re.compile(r"\S*\[.*\]|(constrained-)?(int|float|str)")
 _TASK_SYNONYMS = {"image-classification": "classification", "image-segmentation": "segmentation"}
 
 
@@ -180,11 +182,24 @@ def read_choice(kind: Kind, given: object, *, param: str) -> Choice:
     return Choice(method=row.id, parameters=told.model_dump(mode="json", exclude_unset=True))
 
 
+def complaint(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+    """The first field that pydantic refuses, and why. Of a union each branch has its say: the last one's is
+    taken, for which a wrong value was likeliest meant."""
+    told = [(_fields(each["loc"]), str(each["msg"])) for each in error.errors(include_url=False)]
+    first = told[0][0]
+    return [each for each in told if each[0][: len(first)] == first][-1]
+
+
+def _fields(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Without pydantic's own names for the branches of unions."""
+    return tuple(part for part in location if not (isinstance(part, str) and _BRANCH.fullmatch(part)))
+
+
 def _spec_error(error: ValidationError, *, within: str) -> SpecError:
-    first = error.errors(include_url=False)[0]
-    param = (within + ".".join(str(part) for part in first["loc"])).rstrip(".") or "body"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not first["loc"] and ": " in message:
+    path, message = complaint(error)
+    param = (within + ".".join(map(str, path))).rstrip(".") or "body"
+    message = message.removeprefix("Value error, ")
+    if not path and ": " in message:
         param, _, message = message.partition(": ")
     return SpecError(f"{param}: {message.rstrip('.')}.", param=param, hint=_SEE)
 
