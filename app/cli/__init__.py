@@ -26,6 +26,7 @@ VERBS = {
     "models": "models",
     "datasets": "datasets",
     "jobs": "jobs",
+    "reports": "reports",
     "classify": "classify",
     "verify": "verify",
     "doctor": "doctor",

@@ -141,6 +141,18 @@ class Client:
         """A model's versions."""
         return self._call("GET", f"/v1/models/{_segment(name)}/versions")
 
+    def version(self, name: str, number: int) -> Json:
+        """One version: its manifest and its files."""
+        return self._call("GET", f"/v1/models/{_segment(name)}/versions/{number}")
+
+    def artifact(self, name: str, number: int, file: str) -> bytes:
+        """One file of a version, whole: for small ones."""
+        path = f"/v1/models/{_segment(name)}/versions/{number}/artifacts/{_segment(file)}"
+        response = self._ask("GET", path)
+        if response.is_error:
+            raise self._refusal(response, _json(response))
+        return response.content
+
     def add_model(self, body: Json) -> Json:
         """Bring an ONNX file that was uploaded; the answer is the import job."""
         return self._call("POST", "/v1/models", json=body)
@@ -261,11 +273,14 @@ class Client:
                 raise self._refusal(response, _json(response))
             yield from read_events(response.iter_lines())
 
-    def _call(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         try:
-            response = self._http.request(method, path, **options)
+            return self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise Unreachable(self.url, _reason(error)) from error
+
+    def _call(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - as above
+        response = self._ask(method, path, **options)
         body = _json(response)
         if response.is_error or body is None:
             raise self._refusal(response, body)

@@ -90,6 +90,20 @@ class TrainingReport(_Frozen):
     certificate: Certificate | None = None
     environment: Environment
 
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The run itself, what it is beside, and last the answer that never looks."""
+        run, baseline = self.evaluation, self.evaluation.baseline
+        return (
+            Comparison(name="this run", accuracy=run.accuracy, macro_f1=run.macro_f1, nll=run.nll),
+            *self.beside,
+            Comparison(
+                name=f"always “{baseline.label}”",
+                accuracy=baseline.accuracy,
+                macro_f1=baseline.macro_f1,
+                nll=baseline.nll,
+            ),
+        )
+
     def to_json(self) -> bytes:
         """Stable bytes."""
         return self.model_dump_json().encode() + b"\n"

@@ -28,6 +28,7 @@ section>p{color:var(--soft);max-width:44rem;margin-bottom:1rem}
 .worst{grid-template-columns:repeat(auto-fill,minmax(9rem,1fr))}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:1rem}
 .beside{margin-top:1rem;padding-top:.5rem;padding-bottom:.5rem}
+.beside tbody tr:first-child th{font-weight:700}
 .tile b{display:block;font-size:1.75rem;line-height:1.2;letter-spacing:-.02em;font-weight:650}
 .tile .name{font-size:.85rem;color:var(--soft)}
 .tile .note{display:block;font-size:.8rem;color:var(--soft);margin-top:.2rem}

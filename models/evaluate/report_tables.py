@@ -4,10 +4,10 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
-from models.evaluate.classification import Baseline, ClassScores, Evaluation, WorstSample
-from models.evaluate.markup import Markup, cut, foreign, joined, tag
+from models.evaluate.classification import ClassScores, Evaluation, WorstSample
+from models.evaluate.markup import Markup, cut, foreign, tag
 from models.evaluate.quantities import count, decimal, duration, percent, pictures, size
-from models.evaluate.report import Comparison, TrainingReport
+from models.evaluate.report import TrainingReport
 from models.manifest import Certificate
 
 _MOST_CLASSES = 1000
@@ -20,12 +20,9 @@ _SPEC_LETTERS = 100_000
 
 def comparison_table(report: TrainingReport) -> Markup:
     """This run beside what it was compared with: the baseline at least."""
-    evaluation, baseline = report.evaluation, report.evaluation.baseline
-    marks: list[tuple[Markup, Evaluation | Comparison | Baseline]] = [(tag("b", "this run"), evaluation)]
-    marks += [(foreign(each.name), each) for each in report.beside]
-    marks.append((joined("always “", foreign(baseline.label), "”"), baseline))
     rows = [
-        _row(name, percent(each.accuracy), percent(each.macro_f1), decimal(each.nll)) for name, each in marks
+        _row(foreign(each.name), percent(each.accuracy), percent(each.macro_f1), decimal(each.nll))
+        for each in report.comparisons()
     ]
     head = _head("", "accuracy", "macro F1", "log loss")
     return tag("div", tag("table", head, tag("tbody", *rows)), class_="card scroll beside")

@@ -95,7 +95,7 @@ def test_the_page_tells_the_marks_beside_the_baseline():
     said = page.text()
     assert f"Right on {round(evaluation.accuracy * 60)} of 60 held-out pictures" in said
     assert f"this run {evaluation.accuracy:.1%} {evaluation.macro_f1:.1%}" in said
-    assert f"always “ rose ” {evaluation.baseline.accuracy:.1%}" in said
+    assert f"always “rose” {evaluation.baseline.accuracy:.1%}" in said
     assert "the head alone 40.0% 35.0% 1.2" in said
     assert "the weights of step 160 were kept" in said
     assert "121,344 (3.56%)" in said
