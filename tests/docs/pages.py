@@ -89,8 +89,9 @@ class Reader:
             assert_text_like(ran.stdout, step.expected, said)
 
     def _remember(self, answer: object) -> None:
-        """`$FILE` and `$JOB` in later steps are the ids of the file and the job seen last."""
-        if isinstance(answer, dict) and answer.get("object") in ("file", "job") and "deleted" not in answer:
+        """`$FILE`, `$JOB` and `$UPLOAD` in later steps are the ids of the ones seen last."""
+        kinds = ("file", "job", "upload")
+        if isinstance(answer, dict) and answer.get("object") in kinds and "deleted" not in answer:
             self.environment[answer["object"].upper()] = str(answer["id"])
 
 
