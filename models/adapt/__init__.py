@@ -1,1 +1,1 @@
-"""Adapters: what of a network is trained, how that is kept, loaded, merged. Imports torch."""
+"""Adapters: what is trained on a base, how it is saved, and how it becomes one network again."""

@@ -23,6 +23,22 @@ def build_timm(name: str, *, num_classes: int) -> nn.Module:
     return network.eval()
 
 
+def build_convolutional(name: str, *, num_classes: int, image_size: int) -> nn.Module:
+    """The named timm network, which takes images of any size."""
+    return build_timm(name, num_classes=num_classes)
+
+
+def build_of_size(name: str, *, num_classes: int, image_size: int) -> nn.Module:
+    """The named timm network, whose weights hold tables of positions for one size of image."""
+    declare_torchvision_operators()
+    import timm  # noqa: PLC0415 - as above
+
+    network: nn.Module = timm.create_model(
+        name, pretrained=False, num_classes=num_classes, img_size=image_size
+    )
+    return network.eval()
+
+
 def load_by_name(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Load a state dict whose keys are the network's own. Raises WeightsMismatch."""
     try:

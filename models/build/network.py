@@ -1,0 +1,106 @@
+"""Networks by their catalogue row, with the weights of a base in them.
+
+row, classes, size ─build_network─► random weights ─load_base─► a base's; the head new where it must be
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from models.build.timm_ import WeightsMismatch
+from models.build.torchvision_operators import declare_torchvision_operators
+from models.catalogue.architectures import Architecture
+
+
+class CannotBuild(ValueError):
+    """The network does not exist in this size."""
+
+
+def build_network(
+    architecture: Architecture, *, num_classes: int, image_size: int | None = None, seed: int = 0
+) -> nn.Module:
+    """The network in eval mode, with weights drawn from `seed` alone; nothing is downloaded.
+
+    Raises:
+        CannotBuild: its input cannot have that side; the message names the nearest that it can have.
+
+    """
+    side = architecture.image_size if image_size is None else image_size
+    smallest, multiple = architecture.smallest_size, architecture.side_multiple
+    if side < smallest or side % multiple:
+        nearest = max(-(-smallest // multiple), round(side / multiple)) * multiple
+        raise CannotBuild(
+            f"{architecture.id} takes images of at least {smallest} pixels a side, in steps of {multiple}; "
+            f"{side} is not one, {nearest} is."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = architecture.build()(architecture.timm, num_classes=num_classes, image_size=side)
+    return network
+
+
+def head_of(network: nn.Module) -> str:
+    """Name of the linear layer that gives the logits. Raises WeightsMismatch when there is not just one."""
+    facts = getattr(network, "pretrained_cfg", None) or {}
+    name = getattr(network, "head_name", None) or facts.get("classifier")
+    if not isinstance(name, str) or not isinstance(network.get_submodule(name), nn.Linear):
+        raise WeightsMismatch(f"{type(network).__name__} has no single linear head.")
+    return name
+
+
+def load_base(
+    network: nn.Module, state: Mapping[str, torch.Tensor], *, keeps_head: bool | None = None
+) -> bool:
+    """Load a base's tensors by name; position tables of another image size are interpolated.
+
+    The head stays as it is, drawn from the seed of `build_network`, when the base's has another number of
+    classes, or `keeps_head` is False: classes of the same number may be others.
+
+    Returns: whether the base's head was kept.
+
+    Raises:
+        WeightsMismatch: a tensor other than the head's is missing, too much, or of another shape; or
+            `keeps_head` is True and the head does not fit.
+
+    """
+    head = f"{head_of(network)}."
+    own = network.state_dict()
+    fitted = _fitted(network, state)
+    fits = all(
+        name in fitted and fitted[name].shape == tensor.shape
+        for name, tensor in own.items()
+        if name.startswith(head)
+    )
+    if keeps_head is None:
+        keeps_head = fits
+    if not keeps_head:
+        kept = {name: tensor for name, tensor in own.items() if name.startswith(head)}
+        fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(head)} | kept
+    try:
+        network.load_state_dict(fitted, strict=True)
+    except RuntimeError as error:
+        raise WeightsMismatch(str(error)[:500]) from error
+    return keeps_head
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write all tensors by name: what `load_base` takes, after `models.build.state_file.read_state`."""
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
+
+
+def _fitted(network: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state with its position tables in the network's size, as timm interpolates them."""
+    declare_torchvision_operators()
+    from timm.models import swin_transformer, vision_transformer  # noqa: PLC0415 - after the declaration
+
+    for module, kind in (
+        (vision_transformer, vision_transformer.VisionTransformer),
+        (swin_transformer, swin_transformer.SwinTransformer),
+    ):
+        if isinstance(network, kind):
+            fitted: dict[str, torch.Tensor] = module.checkpoint_filter_fn(dict(state), network)
+            return fitted
+    return dict(state)
