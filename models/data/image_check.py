@@ -10,7 +10,7 @@ from models.data.listing import Entry
 from models.tasks.image_facts import ImageError, ImageLimits
 from models.tasks.images import read_header, stored_pixels
 
-_BATCH_IMAGES, _BATCH_BYTES = 32, 8 << 20
+_BATCH_IMAGES, _BATCH_BYTES = 32, 2 << 20
 
 
 class Checked(NamedTuple):

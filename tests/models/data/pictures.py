@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,9 +27,9 @@ def folders(*classes: str, per_class: int = 10, prefix: str = "", seed: int = 0)
     }
 
 
-def write_zip(path: Path, contents: dict[str, bytes]) -> Path:
+def write_zip(path: Path, contents: dict[str, bytes], *, kind: int = zipfile.ZIP_DEFLATED) -> Path:
     """Names that end with a slash become folders."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", kind) as archive:
         for name, data in contents.items():
             archive.writestr(name, data)
     return path
@@ -36,7 +37,10 @@ def write_zip(path: Path, contents: dict[str, bytes]) -> Path:
 
 def write_tar(path: Path, contents: dict[str, bytes], *, kind: int = tarfile.PAX_FORMAT) -> Path:
     """Packed with gzip when the name says so."""
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w", format=kind) as archive:
+    packing: dict[str, Any] = (
+        {"mode": "w:gz", "compresslevel": 1} if path.name.endswith("gz") else {"mode": "w"}
+    )
+    with tarfile.open(path, format=kind, **packing) as archive:
         for name, data in contents.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)

@@ -233,7 +233,7 @@ def streamed_zip(path, contents):
 
 def stored_zip_with_comment(path, contents):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.mkdir("cats")
+        archive.mkdir(next(iter(contents)).rpartition("/")[0])
         for name, data in contents.items():
             archive.writestr(name, data)
         archive.comment = b"made by hand PK\x05\x06 or so"
@@ -277,11 +277,7 @@ def test_archives_of_every_common_writer_are_read(tmp_path, name):
 
 def test_a_large_member_is_read_in_pieces_and_comes_out_whole(tmp_path):
     large = png(1, side=1100, kind="BMP")
-    contents = folders("cats", "dogs") | {
-        "cats/large.bmp": large,
-        "dogs/large.bmp": random.Random(1).randbytes(9),
-    }
-    del contents["dogs/large.bmp"]
+    contents = folders("cats", "dogs") | {"cats/large.bmp": large}
     for path in (write_zip(tmp_path / "a.zip", contents), write_tar(tmp_path / "a.tar.gz", contents)):
         pack, report = packed(path)
         (item,) = [item for item in pack.items if item.name == "cats/large.bmp"]
