@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from app.access.principal import SYSTEM
-from app.datasets.service import DatasetService
 from app.files.service import FileService
 from app.registry.service import Registry
+from app.services import build_services
+from app.settings import Settings
 from models.manifest import MODEL_FILE, WEIGHTS_FILE, Task
 from tests.packs import class_folders, publish_pack
 from tests.registry_world import build_certificate, build_manifest, publish
@@ -44,13 +45,13 @@ def upload(files: FileService, data: bytes, *, filename: str) -> str:
         return files.commit(SYSTEM, place, filename=filename).id
 
 
-def furnish(services, folder) -> Things:
+def furnish(settings: Settings, folder) -> Things:
     """`base` (two versions, alias `beta`) can be trained; `graph` has no weights, `odd` no known
     architecture; `masks` is for segmentation; `colours` is a data set with labels red, green, blue, `cells`
     one for segmentation; two archives are uploaded.
     """
-    registry: Registry = services.registry
-    datasets: DatasetService = services.datasets
+    services = build_services(settings)
+    registry, datasets = services.registry, services.datasets
     publish_base(registry, folder / "base", name="base")
     publish_base(registry, folder / "base2", name="base", weights=b"more weights")
     registry.promote(SYSTEM, "base", "beta", 2)
@@ -61,7 +62,9 @@ def furnish(services, folder) -> Things:
     publish_pack(datasets, SYSTEM, folder / "packs", name="colours", seed=2)
     publish_pack(datasets, SYSTEM, folder / "packs", name="cells", task="segmentation", seed=3)
     archive = class_folders(per_label=2)
-    return Things(
+    things = Things(
         file_id=upload(services.files, archive, filename="digits.zip"),
         other_file_id=upload(services.files, archive + b" ", filename="letters.zip"),
     )
+    services.close()
+    return things

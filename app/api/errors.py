@@ -77,7 +77,12 @@ def error_body(error: AppError, request_id: str) -> bytes:
 
 
 def retry_headers(error: AppError) -> list[tuple[bytes, bytes]]:
-    """`Retry-After` in whole seconds and `retry-after-ms` as measured, when the error knows a time."""
+    """`Retry-After` in whole seconds and `retry-after-ms` as measured, when the error knows a time.
+
+    A conflict stays one however often it is tried, which OpenAI's client must be told.
+    """
+    if STATUS[error.code] == 409:
+        return [(b"x-should-retry", b"false")]
     if error.retry_after_s is None:
         return []
     return [

@@ -21,9 +21,9 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gate")
     settings = Settings(data_dir=folder / "data", default_classifier="", starters="", _env_file=None)
     migrate.upgrade(settings.sqlalchemy_url)
-    gateway = create_app(settings)
-    with TestClient(gateway, base_url="http://127.0.0.1") as client:
-        yield client, furnish(gateway._inner.state.services, folder)
+    things = furnish(settings, folder)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        yield client, things
 
 
 def typo(word: str, seed: int) -> str:
