@@ -88,6 +88,7 @@ def retrieve_dataset(name: str, principal: PrincipalDep, services: ServicesDep) 
 def delete_dataset(name: str, principal: PrincipalDep, services: ServicesDep) -> DatasetDeleted:
     """Delete a data set with all its versions, unless a job needs it."""
     services.datasets.delete(principal, name)
+    services.packs.drop_deleted(principal)
     return DatasetDeleted(id=name, object="dataset")
 
 
@@ -112,6 +113,7 @@ def delete_dataset_version(
 ) -> DatasetDeleted:
     """Delete a version that no job needs. Its number is never used again."""
     services.datasets.delete_version(principal, name, version)
+    services.packs.drop_deleted(principal)
     return DatasetDeleted(id=f"{name}:{version}", object="dataset.version")
 
 

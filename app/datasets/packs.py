@@ -82,6 +82,16 @@ class Packs:
         item = pack.items[index]
         return ImageFacts(index=index, item=item, label=pack.labels[item.label]), pack.read(item)
 
+    def drop_deleted(self, principal: Principal) -> None:
+        """Let go of the tenant's packs that the object store no longer has: an open file keeps its room on
+        disk."""
+        with self._lock:
+            mine = [key for key in self._open if key[0] == principal.tenant_id]
+        gone = [key for key in mine if not self._objects.exists(principal, key[1])]
+        with self._lock:
+            for key in gone:
+                self._open.pop(key, None)
+
     def _get(self, principal: Principal, sha256: str) -> Pack:
         key = principal.tenant_id, sha256
         with self._lock:

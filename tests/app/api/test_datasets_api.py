@@ -1,4 +1,6 @@
+import gc
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -226,6 +228,25 @@ def test_a_version_tells_what_it_was_made_of_and_what_was_found(client, publish)
     ):
         assert code(client.get(f"/v1/datasets/{path}")) == expected, path
     assert client.get("/v1/datasets/flower").json()["error"]["hint"].startswith("Did you mean flowers?")
+
+
+def test_a_deleted_version_leaves_nothing_on_disk_though_it_was_looked_into(client, publish):
+    publish()
+    publish(name="kept", seed=2)
+    for name in ("flowers", "kept"):
+        assert client.get(f"/v1/datasets/{name}/versions/1/images/0").status_code == 200
+    assert [name for name in mapped_objects() if name.endswith("(deleted)")] == []
+    assert len(mapped_objects()) == 2
+    client.delete("/v1/datasets/flowers/versions/1")
+    gc.collect()
+    [left] = mapped_objects()
+    assert not left.endswith("(deleted)")
+
+
+def mapped_objects():
+    """Files of object stores that this process has in its memory map."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if "/data/objects/" in line}
 
 
 def test_images_can_be_listed_and_looked_at(client, publish):
