@@ -27,6 +27,7 @@ from workers.protocol import (
     DatasetPublished,
     Done,
     Failed,
+    Kept,
     Left,
     Line,
     Order,
@@ -161,6 +162,7 @@ class Attempt:
                 last = line
             elif isinstance(line, Checkpoint):
                 self._keep(line)
+                child.tell(Kept())
             elif isinstance(line, DatasetMade):
                 child.tell(DatasetPublished(reference=self._publish_dataset(line)))
             elif line is not None:

@@ -1,6 +1,6 @@
 """The child process of one run: `python -m workers.child`, with its order on stdin.
 
-    worker ──order, words──► stdin     heard by a thread (ear.py); closed means die, within about a second
+    worker ──order, words──► stdin     heard by a thread (ear.py); closed means die, at once
     worker ◄──lines───────── stdout    ours alone; whatever libraries print goes to stderr, the job's log file
 
 A crash, a kill or an exhausted memory here ends the run, never the worker.
@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TextIO, cast
 
 from app.access.principal import Principal
@@ -20,7 +21,7 @@ from app.errors import AppError, DiskFull, Internal
 from app.observability.logs import bound, configure_logs
 from app.settings import Settings
 from app.storage.objects import ObjectStore
-from workers.context import DatasetParcel, Interrupted, JobContext, Kind, Outcome, ResumePoint
+from workers.context import DatasetParcel, Interrupted, JobContext, Json, Kind, Outcome, ResumePoint
 from workers.ear import Ear
 from workers.protocol import (
     Checkpoint,
@@ -68,6 +69,10 @@ def _context(order: Order, settings: Settings, say: Callable[[Line], None], ear:
         say(made)
         return ear.wait_for_dataset()
 
+    def checkpoint(step: int, path: Path, metrics: Json) -> None:
+        say(Checkpoint(step=step, path=path.resolve(strict=True), metrics=metrics))
+        ear.wait_until_kept()
+
     return JobContext(
         spec=order.spec,
         work_dir=order.work_dir,
@@ -79,7 +84,7 @@ def _context(order: Order, settings: Settings, say: Callable[[Line], None], ear:
         job_id=order.job_id,
         attempt=order.attempt,
         resume=_resume_point(order.resume),
-        checkpoint=lambda step, path, metrics: say(Checkpoint(step=step, path=path, metrics=metrics)),
+        checkpoint=checkpoint,
         metrics=lambda step, values: say(Metrics(step=step, values=dict(values))),
         facts=lambda values: say(Facts(values=values)),
         stop_asked=ear.stop_asked,

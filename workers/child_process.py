@@ -88,7 +88,7 @@ class ChildProcess:
                 self._process.stdin.flush()
 
     def let_go(self) -> None:
-        """Close the lifeline: the child ends itself within about a second."""
+        """Close the lifeline: the child ends itself."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):  # it has already gone
                 self._process.stdin.close()

@@ -84,8 +84,8 @@ class JobContext:
     resume: ResumePoint | None = None
     """Where to go on; None: begin at the beginning."""
     checkpoint: Callable[[int, Path, Json], None] = _no_checkpoint
-    """`checkpoint(step, path, metrics)` gives a file of `work_dir` away: it is moved into the object store.
-    Of a job's checkpoints the newest three and the one with the highest `metrics["score"]` are kept."""
+    """`checkpoint(step, path, metrics)` gives a file of `work_dir` away, and returns when it is stored. Of a
+    job's checkpoints the newest three are kept, and the best by `valid_accuracy`, then `valid_loss`."""
     metrics: Callable[[int, Mapping[str, float]], None] = _no_metrics
     """`metrics(step, values)`: what was measured at a step. Said again, it takes the place of the first."""
     facts: Callable[[Json], None] = _no_facts

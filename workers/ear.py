@@ -1,7 +1,7 @@
 """The child's ear: what the worker says after the order, heard in a thread of its own.
 
 Each word is acted on when it comes, whatever the run is doing: `stop` sets a flag that the run looks at, an
-answer wakes the run that waits for it, and the end of the pipe ends the process within about a second.
+answer wakes the run that waits for it, and the end of the pipe ends the process.
 """
 
 import os
@@ -9,10 +9,7 @@ import signal
 import threading
 from queue import SimpleQueue
 
-from workers.protocol import WORD, Stop
-
-STOP_GRACE_S = 1.0
-"""How long a run may go on after its worker let go, seconds."""
+from workers.protocol import WORD, Kept, Stop
 
 
 class Ear:
@@ -21,6 +18,7 @@ class Ear:
     def __init__(self) -> None:
         self._heard = b""
         self._stop = threading.Event()
+        self._kept: SimpleQueue[Kept] = SimpleQueue()
         self._references: SimpleQueue[str] = SimpleQueue()
 
     def order(self) -> bytes:
@@ -41,9 +39,13 @@ class Ear:
         """The worker wants the run to checkpoint and leave."""
         return self._stop.is_set()
 
+    def wait_until_kept(self) -> None:
+        """The worker has stored the checkpoint. If it never says so it has let go or died, and this process
+        ends; so it is with every answer."""
+        self._kept.get()
+
     def wait_for_dataset(self) -> str:
-        """The reference that the worker answers with. If it never does, it has let go or died, and this
-        process ends."""
+        """The reference of the data set that was published."""
         return self._references.get()
 
     def _listen(self) -> None:
@@ -53,19 +55,20 @@ class Ear:
                 for line in lines:
                     self._take(line)
         finally:
-            _end_soon()
+            _end()
 
     def _take(self, line: bytes) -> None:
         word = WORD.validate_json(line)
         if isinstance(word, Stop):
             self._stop.set()
+        elif isinstance(word, Kept):
+            self._kept.put(word)
         else:
             self._references.put(word.reference)
 
 
-def _end_soon() -> None:
-    """End this process, and what it started."""
-    threading.Event().wait(STOP_GRACE_S)
+def _end() -> None:
+    """End this process, and what it started: whatever it still did, nobody would keep."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

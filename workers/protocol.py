@@ -1,6 +1,6 @@
 """What worker and child say to each other, in lines of JSON.
 
-    worker ──Order, then Stop, DatasetPublished──────────────────────────────► child's stdin
+    worker ──Order, then Stop, Kept, DatasetPublished────────────────────────► child's stdin
     worker ◄──Progress, Message, Metrics, Facts, Checkpoint, DatasetMade────── child's stdout
            ◄──one of Done, Failed, Left: the last line─────────────────
 
@@ -61,6 +61,12 @@ class Stop(_Line):
     type: Literal["stop"] = "stop"
 
 
+class Kept(_Line):
+    """The answer to Checkpoint: its object and its row are durable."""
+
+    type: Literal["kept"] = "kept"
+
+
 class DatasetPublished(_Line):
     """The answer to DatasetMade."""
 
@@ -69,7 +75,7 @@ class DatasetPublished(_Line):
     """`name:number`"""
 
 
-Word = Stop | DatasetPublished
+Word = Stop | Kept | DatasetPublished
 WORD: TypeAdapter[Word] = TypeAdapter(Annotated[Word, Field(discriminator="type")])
 """Parses what a child hears after its order."""
 
@@ -117,7 +123,8 @@ class Facts(_Line):
 
 
 class Checkpoint(_Line):
-    """A file that the worker shall keep."""
+    """A file that the worker shall keep; the child waits until it has, so that no more than the steps since
+    its newest checkpoint can ever be lost."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int

@@ -1,18 +1,44 @@
-"""`/v1/jobs`: every kind of job in one shape; imports can be asked for here."""
+"""`/v1/jobs`: every kind of job in one shape; imports can be asked for here, and any job be run again."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
+from pydantic import ValidationError
 
 from app.api.deps import PrincipalDep, ServicesDep
 from app.api.schemas.errors import error_responses
-from app.api.schemas.jobs import JobEventList, JobEventObject, JobList, JobObject, JobRequest
+from app.api.schemas.jobs import (
+    ImportSpec,
+    JobCheckpointList,
+    JobCheckpointObject,
+    JobEventList,
+    JobEventObject,
+    JobList,
+    JobMetricsList,
+    JobMetricsObject,
+    JobObject,
+    JobRequest,
+    RerunRequest,
+)
+from app.errors import InvalidRequest, InvalidSpec
+from app.jobs.job import Json
 from app.jobs.states import JobStatus
+from models.train.spec import SpecError, read_spec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # PostgreSQL takes no NUL in text
 _MAX_ID = 2**31 - 1
+_ID_ERRORS = error_responses("not_found", "invalid_payload")
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]*$",
+        description="A second request with this key within 24 h gets the first one's job.",
+    ),
+]
 JobId = Annotated[str, Path(max_length=64, pattern=_PRINTABLE)]
 
 
@@ -33,35 +59,36 @@ def list_jobs(
     return JobList(data=[JobObject.of(job) for job in jobs[:limit]], has_more=len(jobs) > limit)
 
 
-@router.post("", status_code=201, responses=error_responses("invalid_payload", "conflict"))
+@router.post(
+    "",
+    status_code=201,
+    responses=error_responses("invalid_payload", "conflict", "quota_exceeded", "disk_full"),
+)
 def create_job(
     request: JobRequest,
     principal: PrincipalDep,
     services: ServicesDep,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x20-\x7e]*$",
-            description="A second request with this key within 24 h gets the first one's job.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobObject:
     """Queue an import. A worker takes it up; `GET /v1/jobs/{id}` shows how far it is."""
     job = services.jobs.create(
-        principal, kind=request.kind, spec=request.plain_spec(), idempotency_key=idempotency_key
+        principal,
+        kind=request.kind,
+        spec=request.plain_spec(),
+        idempotency_key=idempotency_key,
+        priority=request.priority,
+        time_limit_s=request.time_limit_s,
     )
     return JobObject.of(job)
 
 
-@router.get("/{job_id}", responses=error_responses("not_found", "invalid_payload"))
+@router.get("/{job_id}", responses=_ID_ERRORS)
 def retrieve_job(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobObject:
     """One job as it is now."""
     return JobObject.of(services.jobs.get(principal, job_id))
 
 
-@router.get("/{job_id}/events", responses=error_responses("not_found", "invalid_payload"))
+@router.get("/{job_id}/events", responses=_ID_ERRORS)
 def list_job_events(
     job_id: JobId,
     principal: PrincipalDep,
@@ -80,5 +107,75 @@ def list_job_events(
     "/{job_id}/cancel", responses=error_responses("not_found", "job_not_cancellable", "invalid_payload")
 )
 def cancel_job(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobObject:
-    """Cancel a job: at once if it waits; within seconds if it runs."""
+    """Cancel a job: at once if it waits or is paused; within seconds if it runs."""
     return JobObject.of(services.jobs.cancel(principal, job_id))
+
+
+@router.post("/{job_id}/pause", responses=_ID_ERRORS | error_responses("conflict"))
+def pause_job(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobObject:
+    """Pause a job: at once if it waits; if it runs, when it has written a checkpoint."""
+    return JobObject.of(services.jobs.pause(principal, job_id))
+
+
+@router.post("/{job_id}/resume", responses=_ID_ERRORS | error_responses("conflict"))
+def resume_job(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobObject:
+    """Queue a paused job again. It goes on from its newest checkpoint."""
+    return JobObject.of(services.jobs.resume(principal, job_id))
+
+
+@router.post(
+    "/{job_id}/rerun",
+    status_code=201,
+    responses=_ID_ERRORS
+    | error_responses("invalid_request", "invalid_spec", "conflict", "quota_exceeded", "disk_full"),
+)
+def rerun_job(
+    job_id: JobId,
+    request: RerunRequest,
+    principal: PrincipalDep,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> JobObject:
+    """Queue a new job like this one, with fields of its spec changed."""
+    job = services.jobs.rerun(
+        principal, job_id, request.changes, check=_check_spec, idempotency_key=idempotency_key
+    )
+    return JobObject.of(job)
+
+
+@router.get("/{job_id}/checkpoints", responses=_ID_ERRORS)
+def list_job_checkpoints(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobCheckpointList:
+    """The checkpoints that are kept, newest first: the last three and the best."""
+    checkpoints = services.jobs.checkpoints(principal, job_id)
+    return JobCheckpointList(data=[JobCheckpointObject.of(checkpoint) for checkpoint in checkpoints])
+
+
+@router.get("/{job_id}/metrics", responses=_ID_ERRORS)
+def list_job_metrics(
+    job_id: JobId,
+    principal: PrincipalDep,
+    services: ServicesDep,
+    *,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    after_step: Annotated[int | None, Query(ge=0, le=_MAX_ID, description="The last step seen.")] = None,
+) -> JobMetricsList:
+    """What was measured, by step."""
+    metrics = services.jobs.metrics(principal, job_id, after_step=after_step, limit=limit + 1)
+    data = [JobMetricsObject.of(measured) for measured in metrics[:limit]]
+    return JobMetricsList(data=data, has_more=len(metrics) > limit)
+
+
+def _check_spec(kind: str, spec: Json) -> Json:
+    """What the route that makes jobs of this kind would say to the spec; others are checked by their run."""
+    try:
+        if kind == "import":
+            return ImportSpec.model_validate(spec).model_dump()
+        if isinstance(spec.get("train"), dict):
+            return spec | {"train": read_spec(spec["train"]).model_dump(mode="json")}
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(["changes", *map(str, first["loc"])])
+        raise InvalidRequest(f"{param}: {first['msg']}.", param=param) from error
+    except SpecError as error:
+        raise InvalidSpec(error.message, param=f"changes.train.{error.param}", hint=error.hint) from error
+    return spec

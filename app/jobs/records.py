@@ -21,8 +21,6 @@ from app.storage.objects import Stored
 
 KEEP_NEWEST = 3
 """Checkpoints of a job that are kept, besides the best."""
-SCORE = "score"
-"""The value in a checkpoint's metrics by which the best is chosen; higher is better."""
 CHECKPOINTED_ATTEMPT = "checkpointed_attempt"
 """The fact that names the last attempt that made a checkpoint."""
 
@@ -87,13 +85,18 @@ def _delete(*which: ColumnElement[bool]) -> Delete:
 
 
 def needed(checkpoints: Sequence[JobCheckpoint]) -> set[int]:
-    """Steps of those that are kept, of checkpoints newest first: the newest, and the best by its score (of
-    equals the earliest)."""
+    """Steps of those that are kept, of checkpoints newest first: the newest, and the one with the highest
+    `valid_accuracy` in its metrics, of equals the lowest `valid_loss`."""
     steps = {checkpoint.step for checkpoint in checkpoints[:KEEP_NEWEST]}
-    scored = [one for one in reversed(checkpoints) if isinstance(one.metrics.get(SCORE), int | float)]
-    if scored:
-        steps.add(max(scored, key=lambda checkpoint: checkpoint.metrics[SCORE]).step)
+    validated = [one for one in reversed(checkpoints) if one.metrics.get("valid_accuracy") is not None]
+    if validated:
+        steps.add(max(validated, key=_rank).step)
     return steps
+
+
+def _rank(checkpoint: JobCheckpoint) -> tuple[float, float]:
+    metrics = checkpoint.metrics
+    return float(metrics["valid_accuracy"]), -float(metrics.get("valid_loss") or 0.0)
 
 
 def _write(session: Session, job_id: str, token: int, note: Note) -> JobRow:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.jobs.job import Job, JobEvent
+from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics
 from app.jobs.states import JobStatus
 
 _MAX_SPEC_BYTES = 2**20
@@ -33,9 +33,18 @@ class JobObject(BaseModel):
     progress: float = Field(ge=0, le=1)
     phase: str | None = Field(description="What it is doing.")
     attempts: int = Field(ge=0, description="How often it was taken up.")
+    priority: int = Field(description="Higher is taken up first.")
+    pause_requested: bool = Field(description="It runs, and will be paused when it has left a checkpoint.")
+    time_limit_s: float | None = Field(description="Seconds of running, over all attempts, that it may take.")
+    ran_s: float = Field(ge=0, description="Seconds it has run, over all attempts, at its last heartbeat.")
+    rerun_of: str | None = Field(description="The job that this one repeats.")
+    facts: dict[str, Any] = Field(
+        description="What its runs found out, among it `resumed_from_step` and `estimated_finish` (UTC, "
+        "seconds since the epoch, by the pace of late)."
+    )
     spec: dict[str, Any]
     result: dict[str, Any] | None
-    error: JobErrorObject | None
+    error: JobErrorObject | None = Field(description="Why it failed, or why it was paused unasked.")
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
@@ -49,6 +58,12 @@ class JobObject(BaseModel):
                 "progress": 1.0,
                 "phase": "publishing",
                 "attempts": 1,
+                "priority": 0,
+                "pause_requested": False,
+                "time_limit_s": None,
+                "ran_s": 11.6,
+                "rerun_of": None,
+                "facts": {},
                 "spec": {"source": "starter:efficientnet-lite0", "name": "efficientnet-lite0"},
                 "result": {"model": "efficientnet-lite0:1"},
                 "error": None,
@@ -69,6 +84,12 @@ class JobObject(BaseModel):
             progress=job.progress,
             phase=job.phase,
             attempts=job.attempts,
+            priority=job.priority,
+            pause_requested=job.pause_requested,
+            time_limit_s=job.time_limit_s,
+            ran_s=round(job.ran_s, 3),
+            rerun_of=job.rerun_of,
+            facts=job.facts,
             spec=job.spec,
             result=job.result,
             error=None if job.error is None else JobErrorObject(**job.error),
@@ -90,7 +111,7 @@ class JobEventObject(BaseModel):
     object: Literal["job.event"] = "job.event"
     created_at: int = Field(description="UTC, seconds since the epoch.")
     level: str
-    kind: str = Field(description="`state`, `progress` or `message`.")
+    kind: str = Field(description="`state`, `progress`, `message` or `checkpoint`.")
     message: str
     data: dict[str, Any] | None
 
@@ -115,6 +136,59 @@ class JobEventList(BaseModel):
     has_more: bool
 
 
+class JobCheckpointObject(BaseModel):
+    """A state from which the job can go on."""
+
+    id: str
+    object: Literal["job.checkpoint"] = "job.checkpoint"
+    created_at: int = Field(description="UTC, seconds since the epoch.")
+    step: int
+    metrics: dict[str, Any]
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, checkpoint: JobCheckpoint) -> "JobCheckpointObject":
+        """The checkpoint as the API shows it."""
+        return cls(
+            id=checkpoint.id,
+            created_at=int(checkpoint.created_at),
+            step=checkpoint.step,
+            metrics=checkpoint.metrics,
+            bytes=checkpoint.size_bytes,
+            sha256=checkpoint.sha256,
+        )
+
+
+class JobCheckpointList(BaseModel):
+    """A job's checkpoints, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobCheckpointObject]
+
+
+class JobMetricsObject(BaseModel):
+    """What was measured at a step."""
+
+    object: Literal["job.metrics"] = "job.metrics"
+    step: int
+    created_at: int = Field(description="UTC, seconds since the epoch.")
+    values: dict[str, float | None] = Field(description="Null: not a finite number.")
+
+    @classmethod
+    def of(cls, metrics: JobMetrics) -> "JobMetricsObject":
+        """The metrics as the API shows them."""
+        return cls(step=metrics.step, created_at=int(metrics.created_at), values=metrics.values)
+
+
+class JobMetricsList(BaseModel):
+    """A page of metrics, by step."""
+
+    object: Literal["list"] = "list"
+    data: list[JobMetricsObject]
+    has_more: bool
+
+
 class ImportSpec(BaseModel):
     """What to import. The kind checks the rest of it, and says so in the job's error."""
 
@@ -135,6 +209,11 @@ class JobRequest(BaseModel):
 
     kind: Literal["import"]
     spec: ImportSpec
+    priority: Annotated[int, Field(ge=-100, le=100, description="Higher is taken up first.")] = 0
+    time_limit_s: Annotated[
+        float | None,
+        Field(gt=0, le=10**9, description="Seconds of running, over all attempts, after which it fails."),
+    ] = None
 
     def plain_spec(self) -> dict[str, Any]:
         """The spec as it is stored."""
@@ -143,6 +222,24 @@ class JobRequest(BaseModel):
     @field_validator("spec", mode="before")
     @classmethod
     def _is_plain_and_bounded(cls, value: object) -> object:
-        if len(json.dumps(value, allow_nan=False)) > _MAX_SPEC_BYTES:
-            raise ValueError("the spec is longer than 1 MiB")
-        return value
+        return _bounded(value)
+
+
+class RerunRequest(BaseModel):
+    """What is different in the new job."""
+
+    changes: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of the spec. An object's fields are changed one by one; what lies deeper, whole.",
+    )
+
+    @field_validator("changes", mode="before")
+    @classmethod
+    def _is_plain_and_bounded(cls, value: object) -> object:
+        return _bounded(value)
+
+
+def _bounded(value: object) -> object:
+    if len(json.dumps(value, allow_nan=False)) > _MAX_SPEC_BYTES:
+        raise ValueError("it is longer than 1 MiB")
+    return value

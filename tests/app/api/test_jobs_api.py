@@ -13,6 +13,7 @@ from app.jobs.states import JobStatus
 from app.jobs.store import JobStore
 from app.main import create_app
 from app.settings import Settings
+from app.storage.objects import Stored
 
 STARTER = {"kind": "import", "spec": {"source": "starter:efficientnet-lite0", "name": "lite"}}
 
@@ -56,6 +57,12 @@ def test_a_job_is_queued_and_its_doorbell_rung(client, settings):
         "progress": 0.0,
         "phase": None,
         "attempts": 0,
+        "priority": 0,
+        "pause_requested": False,
+        "time_limit_s": None,
+        "ran_s": 0.0,
+        "rerun_of": None,
+        "facts": {},
         "spec": STARTER["spec"],
         "result": None,
         "error": None,
@@ -149,7 +156,12 @@ def test_unknown_jobs_are_not_found(client):
     for answer in (
         client.get("/v1/jobs/job_none"),
         client.get("/v1/jobs/job_none/events"),
+        client.get("/v1/jobs/job_none/checkpoints"),
+        client.get("/v1/jobs/job_none/metrics"),
         client.post("/v1/jobs/job_none/cancel"),
+        client.post("/v1/jobs/job_none/pause"),
+        client.post("/v1/jobs/job_none/resume"),
+        client.post("/v1/jobs/job_none/rerun", json={}),
     ):
         assert code(answer) == (404, "not_found")
 
@@ -163,3 +175,88 @@ def test_another_tenants_job_is_not_found(client, database):
     ours = jobs.create(SYSTEM, kind="import", spec={"source": "starter:x", "name": "x"})
     assert code(client.get(f"/v1/jobs/{theirs.id}")) == (404, "not_found")
     assert [job["id"] for job in client.get("/v1/jobs").json()["data"]] == [ours.id]
+
+
+def test_a_job_is_paused_and_resumed(client, settings):
+    job_id = client.post("/v1/jobs", json=STARTER).json()["id"]
+    assert client.post(f"/v1/jobs/{job_id}/pause").json()["status"] == "paused"
+    assert client.post(f"/v1/jobs/{job_id}/resume").json()["status"] == "queued"
+    assert code(client.post(f"/v1/jobs/{job_id}/resume")) == (409, "conflict")
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    assert code(client.post(f"/v1/jobs/{job_id}/pause")) == (409, "conflict")
+    assert len(list((settings.data_dir / "broker" / "messages").iterdir())) == 2
+
+
+def test_a_job_is_run_again_with_fields_changed(client):
+    first = client.post("/v1/jobs", json={**STARTER, "priority": 3, "time_limit_s": 60}).json()
+    assert (first["priority"], first["time_limit_s"]) == (3, 60.0)
+    answer = client.post(f"/v1/jobs/{first['id']}/rerun", json={"changes": {"name": "lite-2"}})
+    assert answer.status_code == 201, answer.text
+    second = answer.json()
+    assert second["id"] != first["id"]
+    assert second["spec"] == {"source": "starter:efficientnet-lite0", "name": "lite-2"}
+    assert (second["rerun_of"], second["priority"], second["time_limit_s"]) == (first["id"], 3, 60.0)
+    assert client.post(f"/v1/jobs/{first['id']}/rerun", json={}).json()["spec"] == first["spec"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"source": "file:/etc/passwd"}, "changes.source"),
+        ({"nmae": "x"}, "changes.nmae"),
+        ({"name": ""}, "changes.name"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_naming_the_field(client, changes, param):
+    job_id = client.post("/v1/jobs", json=STARTER).json()["id"]
+    answer = client.post(f"/v1/jobs/{job_id}/rerun", json={"changes": changes})
+    assert code(answer) == (400, "invalid_request")
+    assert answer.json()["error"]["param"] == param
+    assert len(client.get("/v1/jobs").json()["data"]) == 1
+
+
+def test_a_training_is_run_again_with_its_fields_checked(client, database):
+    from app.jobs.service import JobService
+
+    spec = {"train": {"model": "vit-tiny", "learning_rate": 0.1}, "dataset": "digits:1", "dry_run": False}
+    job = JobService(database, lambda _: None).create(SYSTEM, kind="fine_tune", spec=spec)
+    changes = {"train": {"adapter": {"method": "lora", "r": 4}}}
+    again = client.post(f"/v1/jobs/{job.id}/rerun", json={"changes": changes}).json()["spec"]
+    assert (again["train"]["learning_rate"], again["dataset"]) == (0.1, "digits:1")
+    assert again["train"]["adapter"] == {"method": "lora", "parameters": {"r": 4}}
+    answer = client.post(f"/v1/jobs/{job.id}/rerun", json={"changes": {"train": {"lerning_rate": 1}}})
+    assert code(answer) == (400, "invalid_spec")
+    assert answer.json()["error"]["param"] == "changes.train.lerning_rate"
+    assert "learning_rate" in answer.json()["error"]["hint"]
+
+
+def test_checkpoints_and_metrics_of_a_run_can_be_read(client, database):
+    job_id = client.post("/v1/jobs", json=STARTER).json()["id"]
+    claimed = JobStore(database).claim(job_id, holder="w", lease_s=20)
+    records = RunRecords(database)
+    note = Note(metrics={step: {"loss": 1 / step, "norm": None} for step in (1, 2, 3)}, facts={"threads": 1})
+    stored = Stored(sha256="0" * 64, size_bytes=7)
+    records.add_checkpoint(
+        claimed, note, step=3, stored=stored, metrics={"valid_loss": 0.5}, is_kept=lambda: True
+    )
+    [checkpoint] = client.get(f"/v1/jobs/{job_id}/checkpoints").json()["data"]
+    assert (checkpoint["step"], checkpoint["bytes"]) == (3, 7)
+    assert checkpoint["metrics"] == {"valid_loss": 0.5}
+    page = client.get(f"/v1/jobs/{job_id}/metrics", params={"after_step": 1, "limit": 1}).json()
+    assert [(m["step"], m["values"]) for m in page["data"]] == [(2, {"loss": 0.5, "norm": None})]
+    assert page["has_more"] is True
+    assert client.get(f"/v1/jobs/{job_id}").json()["facts"]["threads"] == 1
+
+
+def test_of_one_tenant_no_more_jobs_wait_than_may(settings):
+    few = settings.model_copy(update={"max_queued_jobs": 1})
+    with TestClient(create_app(few), base_url="http://127.0.0.1") as client:
+        assert client.post("/v1/jobs", json=STARTER).status_code == 201
+        assert code(client.post("/v1/jobs", json=STARTER)) == (429, "quota_exceeded")
+
+
+def test_a_job_is_refused_before_the_disk_is_full(settings):
+    wanting = settings.model_copy(update={"min_free_disk_bytes": 2**60})
+    with TestClient(create_app(wanting), base_url="http://127.0.0.1") as client:
+        assert code(client.post("/v1/jobs", json=STARTER)) == (507, "disk_full")
+        assert client.get("/v1/jobs").json()["data"] == []
