@@ -198,7 +198,7 @@ _TINY = (
 )
 """Of a few hundred thousand parameters: for tests, and for trying the service out."""
 
-ARCHITECTURES: tuple[Architecture, ...] = (*_METHODS, *_NETWORKS, *_TINY)
+ARCHITECTURES: tuple[Architecture, ...] = (*_NETWORKS, *_METHODS, *_TINY)
 
 
 def of_network(timm: str) -> Architecture | None:

@@ -17,6 +17,7 @@ from models.manifest import (
     MANIFEST_FILE,
     MODEL_FILE,
     REFERENCE_FILE,
+    WEIGHTS_FILE,
     Certificate,
     Manifest,
 )
@@ -116,6 +117,8 @@ def _finish(
     }
     if reference is not None:
         artifacts[REFERENCE_FILE] = reference
+    if adopted is None:  # built from weights: it can be trained on
+        artifacts[WEIGHTS_FILE] = context.work_dir / WEIGHTS_FILE
     publication = Publication(
         name=order.name, manifest=manifest, certificate=certificate, artifacts=artifacts
     )

@@ -1,4 +1,4 @@
-"""Weights without a graph: build the network, export it, hold the graph against it."""
+"""Weights without a graph: build the network, export it, hold the graph against it, keep both."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ImportRefused, ParityFailed
+from models.build.network import save_weights
 from models.build.state_file import read_state
 from models.build.timm_ import WeightsMismatch, build_timm, load_by_name, load_by_position
 from models.export.eager import hold_against_eager
@@ -13,7 +14,7 @@ from models.export.onnx import ExportFailed, Origin, export_classifier
 from models.export.parity import ParityError
 from models.export.reference import read_reference
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, Manifest, Preprocessing
+from models.manifest import MODEL_FILE, WEIGHTS_FILE, Manifest, Preprocessing
 from models.starters import Starter
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
@@ -23,7 +24,9 @@ from workers.kinds.import_spec import ImportSpec
 
 
 def export_starter(context: JobContext, weights: Brought, starter: Starter) -> Manifest:
-    """Write a starter's served graph into the work folder; it equals eager PyTorch on the samples.
+    """Write a starter's served graph and its weights into the work folder.
+
+    The graph equals eager PyTorch on the samples; the weights have the network's own names.
 
     Raises:
         ImportRefused: the weights are no tensors, or do not fit the network.
@@ -48,7 +51,7 @@ def export_starter(context: JobContext, weights: Brought, starter: Starter) -> M
 
 
 def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> Manifest:
-    """Write the served graph of a timm network with the given weights. Raises as `export_starter`."""
+    """Write served graph and weights of a timm network. Raises as `export_starter`."""
     usage = order.manifest
     origin = Origin(
         architecture=usage.architecture,
@@ -95,6 +98,7 @@ def _export(
         worst = hold_against_eager(ServedSession(path).run, network, preprocessing, images)
     except ParityError as error:
         raise ParityFailed(error.message, hint=error.hint) from error
+    save_weights(network, context.work_dir / WEIGHTS_FILE)
     context.message(f"The graph equals the PyTorch network on {len(images)} images to {worst:.1e}.")
     return manifest
 
