@@ -1,6 +1,7 @@
 """Kinds of job that do what jobs should not: they crash, hang, chatter, leave processes behind."""
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -9,15 +10,16 @@ import time
 from pathlib import Path
 
 from app.errors import ImportRefused
-from workers.context import JobContext, Outcome
+from workers.context import DatasetParcel, Interrupted, JobContext, Outcome
 
 KINDS = {
     name: f"tests.workers.misbehaving_kinds:{name}"
     for name in (
         "nap", "refuse", "fault", "kill_self", "segfault", "leave", "kill_self_once", "chatter", "deaf",
-        "leave_process", "context_facts", "publish",
+        "leave_process", "context_facts", "publish", "leave_unasked", "fill_disk", "publish_dataset",
     )
 }  # fmt: skip
+KINDS["count"] = "workers.kinds.count:run"
 
 
 def nap(context: JobContext) -> Outcome:
@@ -115,3 +117,20 @@ def publish(context: JobContext) -> Outcome:
             artifacts={MODEL_FILE: context.work_dir / MODEL_FILE},
         ),
     )
+
+
+def leave_unasked(context: JobContext) -> Outcome:
+    raise Interrupted
+
+
+def fill_disk(context: JobContext) -> Outcome:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def publish_dataset(context: JobContext) -> Outcome:
+    pack = context.work_dir / "pack"
+    pack.write_bytes(b"pixels")
+    parcel = DatasetParcel(
+        name=context.spec["name"], task=context.spec["task"], pack=pack, source={"file_ids": []}, report={}
+    )
+    return Outcome(result={"datasets": [context.publish_dataset(parcel) for _ in range(2)]})
