@@ -11,8 +11,8 @@ _PURPOSES = {
     "manifest.json": "how to use it: tensors, preprocessing, labels, origin",
     "certificate.json": "how far it was proven to equal the network it was made from",
     "reference.safetensors": "the samples and outputs that the certificate compares",
-    "adapter_config.json": "the adapter, for peft: PeftModel.from_pretrained(base, folder)",
-    "adapter_model.safetensors": "the adapter's weights",
+    "adapter_config.json": "how the base was changed; plain peft reads it where the method is peft's",
+    "adapter_model.safetensors": "what was trained, by itself",
     "weights.safetensors": "the whole network's weights, by timm's names",
     "report.html": "the training report; open it in a browser",
     "report.json": "the same for machines",
@@ -27,7 +27,7 @@ def readme(name: str, version: VersionFacts) -> str:
         f"  {artifact.name:{width}}  {_PURPOSES.get(artifact.name, '')}".rstrip()
         for artifact in version.artifacts
     ]
-    hashes = [f"  {artifact.sha256}  {artifact.name}" for artifact in version.artifacts]
+    hashes = [f"{artifact.sha256}  {artifact.name}" for artifact in version.artifacts]
     parts = [
         f"{name}, version {version.number}: {manifest.task.value}, {version.certificate.level.value}.",
         "\n".join(["What is in here:", *files]),
@@ -36,7 +36,7 @@ def readme(name: str, version: VersionFacts) -> str:
         parts.append(_usage(manifest))
     if manifest.licence:
         parts.append(f"Licence of the weights: {manifest.licence}")
-    parts.append("\n".join(["SHA-256, for `sha256sum -c` (without the two spaces in front):", *hashes]))
+    parts.append("\n".join(["SHA-256; `sha256sum -c README.txt` checks the files:", *hashes]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -134,12 +134,7 @@ def evaluate(
         top5_accuracy=float((rows.rank < _TOP).mean()) if len(labels) > _TOP else None,
         macro_f1=_macro_f1(classes),
         nll=float(rows.loss.mean()),
-        ece=sum(
-            each.count * abs(each.accuracy - each.confidence)
-            for each in calibration
-            if each.accuracy is not None and each.confidence is not None
-        )
-        / samples,
+        ece=_ece(calibration),
         classes=classes,
         confusion=confusion,
         calibration=calibration,
@@ -257,6 +252,14 @@ def _calibration(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -
         )
         for place, count in enumerate(counts)
     )
+
+
+def _ece(bins: Sequence[CalibrationBin]) -> float:
+    apart = 0.0
+    for each in bins:
+        if each.accuracy is not None and each.confidence is not None:
+            apart += each.count * abs(each.accuracy - each.confidence)
+    return apart / sum(each.count for each in bins)
 
 
 def _wilson(right: int, samples: int) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def line_plot(title: str, series: Sequence[Series], *, best_step: int | None = N
         tag(
             "span",
             tag("i", class_=f"key k{colour % _COLOURS}"),
-            f"{each.name.replace('_', ' ')} ",
+            f"{each.name} ",
             tag("b", decimal(each.values[-1])),
         )
         for colour, each in enumerate(series)

@@ -9,14 +9,14 @@ def percent(share: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Three significant digits: 0.0312, 12.3, 1,230."""
+    """Three significant digits: 0.0312, 0.300, 12.3, 1,230."""
     if value is None:
         return _NONE
     if value == 0:
         return "0"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def count(value: int) -> str:

@@ -25,10 +25,10 @@ class DatasetSummary(_Frozen):
     """Pictures by split."""
     labels: int = Field(ge=1)
     """How many there are."""
-    duplicates: int = Field(default=0, ge=0)
-    """Pictures that were there twice."""
-    left_out: int = Field(default=0, ge=0)
-    """Files that are in no split."""
+    duplicates: int | None = Field(default=None, ge=0)
+    """Pictures that were there twice; None where nobody counted."""
+    left_out: int | None = Field(default=None, ge=0)
+    """Files that are in no split; None where nobody counted."""
     sha256: str | None = None
     """Of the pack."""
 
@@ -86,7 +86,7 @@ class TrainingReport(_Frozen):
     dataset: DatasetSummary
     parameters: ParameterCounts
     times_s: dict[str, float]
-    """Seconds by phase."""
+    """Seconds by phase, of the attempt that ended the run."""
     certificate: Certificate | None = None
     environment: Environment
 

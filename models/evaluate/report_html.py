@@ -4,6 +4,7 @@ What strangers named (labels, files) is text by construction (`markup.py`), and 
 page's own policy forbids it to run or to load anything.
 """
 
+import re
 from collections.abc import Mapping
 
 from models.evaluate.classification import Evaluation
@@ -17,6 +18,12 @@ from models.evaluate.report_style import STYLE
 from models.evaluate.report_tables import class_table, comparison_table, how_it_was_made, worst_samples
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+_PLAIN = frozenset({"epoch", "step"})
+"""Measured, and a straight line."""
+_LONGER = {"valid": "validation", "train": "training", "grad": "gradient"}
+_WORDS = re.compile(rf"(?<![a-z])({'|'.join(_LONGER)})(?![a-z])")
 
 
 def render(report: TrainingReport, *, thumbnails: Mapping[int, bytes] | None = None) -> str:
@@ -112,10 +119,11 @@ def _tiles(evaluation: Evaluation) -> Markup:
 def _curves(report: TrainingReport) -> Markup:
     plots: dict[str, list[Series]] = {}
     for name, curve in report.curves.items():
-        if curve.steps:
-            is_noisy = _plot_of(name) != "Learning rate"
-            series = Series(name=name, steps=curve.steps, values=curve.values, is_noisy=is_noisy)
-            plots.setdefault(_plot_of(name), []).append(series)
+        if curve.steps and name not in _PLAIN:
+            plot, shown = _plot_of(name), _WORDS.sub(lambda word: _LONGER[word[0]], name).replace("_", " ")
+            is_noisy = plot != "Learning rate"
+            series = Series(name=shown, steps=curve.steps, values=curve.values, is_noisy=is_noisy)
+            plots.setdefault(plot, []).append(series)
     if not plots:
         return Markup()
     order = ("Loss", "Marks", "Learning rate")

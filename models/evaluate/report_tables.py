@@ -58,7 +58,8 @@ def how_it_was_made(report: TrainingReport) -> Markup:
     share = parameters.trainable / parameters.total if parameters.total else 0.0
     origin = [("data set", dataset.reference), ("labels", count(dataset.labels))]
     origin += [(f"{split} pictures", count(number)) for split, number in dataset.images.items()]
-    origin += [("duplicates", count(dataset.duplicates)), ("left out", count(dataset.left_out))]
+    left_out = {"duplicates": dataset.duplicates, "left out": dataset.left_out}
+    origin += [(name, count(number)) for name, number in left_out.items() if number is not None]
     weights = [("all", count(parameters.total)), ("trained", f"{count(parameters.trainable)} ({share:.2%})")]
     if parameters.skipped:
         weights.append(("layers not adapted", count(len(parameters.skipped))))
@@ -68,7 +69,8 @@ def how_it_was_made(report: TrainingReport) -> Markup:
     if environment.resumed_from_step is not None:
         ran.append(("resumed from step", count(environment.resumed_from_step)))
     times = [(phase.replace("_", " "), duration(seconds)) for phase, seconds in report.times_s.items()]
-    cards = [_facts("Data", origin), _facts("Weights", weights), _facts("Time", times), _facts("Ran on", ran)]
+    clock = "Time" if environment.resumed_from_step is None else "Time since it went on"
+    cards = [_facts("Data", origin), _facts("Weights", weights), _facts(clock, times), _facts("Ran on", ran)]
     if report.certificate is not None:
         cards.insert(2, _facts("Certificate", _certificate(report.certificate)))
     spec = json.dumps(report.spec, indent=2, ensure_ascii=False)

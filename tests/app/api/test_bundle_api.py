@@ -77,8 +77,16 @@ def test_the_bundle_holds_every_file_of_the_version_as_it_is(world):
     assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
     assert {info.flag_bits & 8 for info in archive.infolist()} == {0}  # sizes stand before the bytes
     text = archive.read("trained-1/README.txt").decode()
-    assert "adapter_config.json the adapter, for peft" in " ".join(text.split())
-    assert sha256_hex(REPORT) in text
+    assert "adapter_config.json how the base was changed" in " ".join(text.split())
+
+
+def test_the_readme_lets_the_files_be_checked(world, tmp_path):
+    bundle(world.client, "trained").extractall(tmp_path / "home")
+    home = tmp_path / "home" / "trained-1"
+    check = ["sha256sum", "--check", "--quiet", "README.txt"]
+    subprocess.run(check, cwd=home, check=True, capture_output=True)
+    (home / "report.html").write_text("another")
+    assert subprocess.run(check, cwd=home, capture_output=True, check=False).returncode == 1
 
 
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="there is no unzip")

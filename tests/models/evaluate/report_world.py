@@ -42,9 +42,14 @@ def build_evaluation(
 def build_rows(*, steps=200, every=20):
     rows = []
     for step in range(1, steps + 1):
-        values = {"loss": 2 / step + 0.1, "learning_rate": 1e-3 * (1 - step / steps), "data_wait_share": 0.1}
+        values = {
+            "train_loss": 2 / step + 0.1,
+            "learning_rate": 1e-3 * (1 - step / steps),
+            "epoch": step / every,
+            "grad_norm": 1.0,
+        }
         if step % every == 0:
-            values |= {"validation_loss": 2 / step + 0.2, "validation_accuracy": 1 - 1 / step}
+            values |= {"valid_loss": 2 / step + 0.2, "valid_accuracy": 1 - 1 / step}
         rows.append((step, values))
     return rows
 

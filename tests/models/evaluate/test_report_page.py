@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from models.evaluate.report import Environment
 from models.evaluate.report_html import render
 from models.evaluate.thumbnail import SIDE, thumbnail
 from tests.models.evaluate.report_world import HOSTILE, build_evaluation, build_report, jpeg
@@ -96,7 +97,7 @@ def test_the_page_tells_the_marks_beside_the_baseline():
     assert f"Right on {round(evaluation.accuracy * 60)} of 60 held-out pictures" in said
     assert f"this run {evaluation.accuracy:.1%} {evaluation.macro_f1:.1%}" in said
     assert f"always “rose” {evaluation.baseline.accuracy:.1%}" in said
-    assert "the head alone 40.0% 35.0% 1.2" in said
+    assert "the head alone 40.0% 35.0% 1.20" in said
     assert "the weights of step 160 were kept" in said
     assert "121,344 (3.56%)" in said
     assert "3 min 32 s" in said
@@ -169,6 +170,27 @@ def test_of_many_classes_the_matrix_shows_those_that_are_confused():
 def test_short_and_flat_curves_are_drawn(rows):
     _, page = build_page(rows=rows, best_step=0, steps=0)
     assert ("How it learned" in page.text()) == bool(rows)
+
+
+def test_curves_are_named_in_whole_words_beside_their_last_value():
+    _, page = build_page()
+    said = page.text()
+    for name in (
+        "training loss 0.110",
+        "validation loss 0.210",
+        "validation accuracy 0.995",
+        "gradient norm 1.00",
+    ):
+        assert name in said
+    assert "epoch" not in said
+
+
+def test_times_of_a_resumed_run_say_that_they_are_its_last_part():
+    environment = Environment(versions={}, threads=1, seed=0, attempts=2, resumed_from_step=88)
+    said = build_page(environment=environment)[1].text()
+    assert "Time since it went on" in said
+    assert "resumed from step 88" in said
+    assert "Time since" not in build_page()[1].text()
 
 
 def test_a_report_without_certificate_and_comparisons_is_a_page_too():

@@ -15,7 +15,7 @@ def test_a_report_comes_back_from_its_json_as_it_was():
     assert TrainingReport.model_validate_json(report.to_json()) == report
     plain = json.loads(report.to_json())
     assert plain["evaluation"]["baseline"]["label"] == "rose"
-    assert plain["curves"]["validation_loss"]["steps"][:2] == [20, 40]
+    assert plain["curves"]["valid_loss"]["steps"][:2] == [20, 40]
 
 
 def test_names_and_labels_are_kept_as_they_are():
