@@ -71,6 +71,10 @@ class Workshop:
                 if process.poll() is not None:
                     self.processes[at] = self._start()
 
+    def add_worker(self):
+        """One more."""
+        self.processes.append(self._start())
+
     def kill_worker(self, index=0):
         """As the kernel does when memory runs out. True: there always is one."""
         self.processes[index].kill()
