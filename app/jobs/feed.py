@@ -170,7 +170,7 @@ class EventFeed:
         is_all = True
         while True:
             with self._changed:
-                if not self._is_asked and is_all:
+                if is_all and not (self._is_asked or self._is_closed):
                     self._changed.wait(self._poll_s if self._watchers else None)
                 self._is_asked = False
                 if self._is_closed:
