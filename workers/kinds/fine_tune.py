@@ -28,7 +28,7 @@ from models.train.measure import Estimate, measure
 from models.train.resolve import ResolvedSpec, resolve
 from models.train.spec import SpecError
 from workers.context import Interrupted, JobContext, Json, Outcome
-from workers.kinds.fine_tune_order import Base, FineTuneOrder, bring_base, bring_pack
+from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData, bring_base, bring_data
 from workers.kinds.fine_tune_publish import Run, publish
 
 _TRAINING = (0.05, 0.90)
@@ -41,9 +41,7 @@ class Prepared:
 
     order: FineTuneOrder
     base: Base
-    pack: Pack
-    dataset: str
-    """`name:number`"""
+    data: TrainingData
     spec: ResolvedSpec
     adapted: Adapted
     estimate: Estimate | None
@@ -71,8 +69,7 @@ def run(context: JobContext) -> Outcome:
         Run(
             order=prepared.order,
             base=prepared.base,
-            pack=prepared.pack,
-            dataset=prepared.dataset,
+            data=prepared.data,
             spec=prepared.spec,
             adapted=prepared.adapted,
             trained=trained,
@@ -84,24 +81,22 @@ def run(context: JobContext) -> Outcome:
 def _prepare(context: JobContext) -> Prepared:
     context.progress(0.0, "validating_files")
     order = FineTuneOrder.model_validate(context.spec)
-    pack, dataset = bring_pack(context, order)
+    data = bring_data(context, order)
     base = bring_base(context, order.train)
     try:
-        spec = _resolved(context, order, base, pack)
+        spec = _resolved(context, order, base, data.pack)
         base = base.sized(spec)
-        adapted = _adapted(spec, base, pack)
+        adapted = _adapted(spec, base, data.pack)
     except SpecError as error:
         raise InvalidSpec(error.message, param=error.param, hint=error.hint) from error
     except (CannotBuild, AdaptError, WeightsMismatch) as error:
         raise InvalidSpec(str(error), param="adapter") from error
     estimate = None
     if context.resume is None:
-        estimate = measure(adapted, spec, pack, base.preprocessing)
+        estimate = measure(adapted, spec, data.pack, base.preprocessing)
         spec = estimate.applied_to(spec)
-    _tell(context, spec, adapted, dataset, estimate)
-    return Prepared(
-        order=order, base=base, pack=pack, dataset=dataset, spec=spec, adapted=adapted, estimate=estimate
-    )
+    _tell(context, spec, adapted, data.reference, estimate)
+    return Prepared(order=order, base=base, data=data, spec=spec, adapted=adapted, estimate=estimate)
 
 
 def _resolved(context: JobContext, order: FineTuneOrder, base: Base, pack: Pack) -> ResolvedSpec:
@@ -161,7 +156,7 @@ def _tell(
 def _preflight(prepared: Prepared) -> Json:
     assert prepared.estimate is not None  # a dry run takes no checkpoints
     return {
-        "dataset": prepared.dataset,
+        "dataset": prepared.data.reference,
         "estimate": prepared.estimate.to_dict(),
         "spec": prepared.spec.model_dump(mode="json"),
         "total_parameters": prepared.adapted.total_parameters,
@@ -182,7 +177,9 @@ def _train(context: JobContext, prepared: Prepared) -> Trained:
         context.checkpoint(step, path, {**metrics, **({} if score is None else {"score": score})})
 
     def source(split: Split) -> PackSource:
-        return PackSource.of(prepared.pack, split, prepared.spec, preprocessing=prepared.base.preprocessing)
+        return PackSource.of(
+            prepared.data.pack, split, prepared.spec, preprocessing=prepared.base.preprocessing
+        )
 
     try:
         return train(

@@ -57,6 +57,19 @@ class Base:
         return replace(self, preprocessing=spec.sized(self.preprocessing))
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The data set version of a run."""
+
+    pack: Pack
+    reference: str
+    """`name:number`"""
+    sha256: str
+    """Of the pack."""
+    report: Json
+    """What validation found."""
+
+
 def bring_base(context: JobContext, spec: TrainSpec) -> Base:
     """The base that a spec names: a model of the registry, or an architecture of the catalogue.
 
@@ -120,8 +133,8 @@ def _architecture(name: str | None) -> Architecture | None:
     return None
 
 
-def bring_pack(context: JobContext, order: FineTuneOrder) -> tuple[Pack, str]:
-    """The data set of a job as an open pack, and its name and number; made first when files were given.
+def bring_data(context: JobContext, order: FineTuneOrder) -> TrainingData:
+    """The data set of a job; made first when files were given.
 
     Raises:
         NotFound: there is no such data set or file.
@@ -138,7 +151,7 @@ def bring_pack(context: JobContext, order: FineTuneOrder) -> tuple[Pack, str]:
     finally:
         database.close()
     path: Path = context.objects.fetch(context.principal, version.sha256)
-    return Pack(path), reference
+    return TrainingData(pack=Pack(path), reference=reference, sha256=version.sha256, report=version.report)
 
 
 def _make(context: JobContext, order: FineTuneOrder) -> str:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.db.session import Database
-from app.errors import ParityFailed
+from app.errors import ParityFailed, TrainingDiverged
 from app.jobs.repository import JobRepository
 from models.adapt.adapter import Adapted
 from models.build.network import save_weights
-from models.data.pack import Item, Pack, Split
+from models.data.pack import Item, Split
 from models.evaluate.classification import Evaluation, evaluate
 from models.evaluate.curves import curves_of
 from models.evaluate.report import (
@@ -54,7 +54,7 @@ from models.tasks.images import ImageLimits
 from models.train.loop import Trained
 from models.train.resolve import ResolvedSpec
 from workers.context import Interrupted, JobContext, Outcome, Publication
-from workers.kinds.fine_tune_order import Base, FineTuneOrder
+from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData
 
 _SAMPLES = 32
 """Pictures that the certificate compares."""
@@ -69,9 +69,7 @@ class Run:
 
     order: FineTuneOrder
     base: Base
-    pack: Pack
-    dataset: str
-    """`name:number`"""
+    data: TrainingData
     spec: ResolvedSpec
     adapted: Adapted
     trained: Trained
@@ -94,14 +92,16 @@ def publish(context: JobContext, run: Run) -> Outcome:
     artifacts[CERTIFICATE_FILE] = _write(context, CERTIFICATE_FILE, certificate.to_json())
     report = _report(context, run, evaluated, certificate, times_s)
     artifacts[REPORT_JSON_FILE] = _write(context, REPORT_JSON_FILE, report.to_json())
-    artifacts[REPORT_HTML_FILE] = _write(context, REPORT_HTML_FILE, _page(run, split, report).encode())
+    artifacts[REPORT_HTML_FILE] = _write(
+        context, REPORT_HTML_FILE, _page(context, run, split, report).encode()
+    )
     context.message(
         f"Held-out accuracy {evaluation.accuracy:.4f} on {evaluation.samples} pictures ({split}); "
         f"the graph equals the network to {_worst(certificate):.1e}."
     )
     return Outcome(
         result={
-            "dataset": run.dataset,
+            "dataset": run.data.reference,
             "accuracy": evaluation.accuracy,
             "macro_f1": evaluation.macro_f1,
             "split": str(split),
@@ -135,27 +135,34 @@ def codec_of(
         preprocessing=preprocessing,
         labels=labels,
     )
-    return ClassificationCodec(manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
+    return ClassificationCodec(manifest, _limits(context))
+
+
+def _limits(context: JobContext) -> ImageLimits:
+    return ImageLimits(max_pixels=context.settings.max_image_pixels)
 
 
 Evaluated = tuple[Split, Evaluation]
 
 
 def _evaluate(context: JobContext, run: Run) -> Evaluated:
-    split = Split.TEST if run.pack.of(Split.TEST) else Split.VALIDATION
-    items = run.pack.of(split)
+    split = Split.TEST if run.data.pack.of(Split.TEST) else Split.VALIDATION
+    items = run.data.pack.of(split)
     logits = _logits(context, run, run.adapted.network.eval(), items)
     targets = np.array([item.label for item in items])
-    return split, evaluate(logits, targets, run.pack.labels, [item.name for item in items])
+    try:
+        return split, evaluate(logits, targets, run.data.pack.labels, [item.name for item in items])
+    except ValueError as error:  # logits that are not finite
+        raise TrainingDiverged(str(error), hint="Lower learning_rate, or clip_norm.") from error
 
 
 def _logits(context: JobContext, run: Run, network: nn.Module, items: list[Item]) -> NDArray[np.float32]:
-    codec = codec_of(context, run.base.preprocessing, run.pack.labels)
+    codec = codec_of(context, run.base.preprocessing, run.data.pack.labels)
     parts = []
     for start in range(0, len(items), _BATCH):
         if context.stop_asked():
             raise Interrupted
-        images = np.stack([codec.decode(run.pack.read(item)) for item in items[start : start + _BATCH]])
+        images = np.stack([codec.decode(run.data.pack.read(item)) for item in items[start : start + _BATCH]])
         parts.append(run_eager(network, run.base.preprocessing, images))
     return np.concatenate(parts)
 
@@ -167,7 +174,7 @@ def _export(context: JobContext, run: Run) -> dict[str, Path]:
     merged = run.adapted.merge().eval()
     model = context.work_dir / MODEL_FILE
     origin = Origin(architecture=run.base.architecture.timm, source=run.base.source, licence=run.base.licence)
-    manifest = export_classifier(merged, run.base.preprocessing, run.pack.labels, model, origin=origin)
+    manifest = export_classifier(merged, run.base.preprocessing, run.data.pack.labels, model, origin=origin)
     weights = context.work_dir / WEIGHTS_FILE
     save_weights(merged, weights)
     artifacts |= {MODEL_FILE: model, WEIGHTS_FILE: weights}
@@ -177,27 +184,26 @@ def _export(context: JobContext, run: Run) -> dict[str, Path]:
 
 def _write_reference(context: JobContext, run: Run) -> Path:
     """Pictures spread over the validation split, and the unmerged network's answers."""
-    items = run.pack.of(Split.VALIDATION) or run.pack.of(Split.TEST)
+    items = run.data.pack.of(Split.VALIDATION) or run.data.pack.of(Split.TEST)
     chosen = [
         items[index] for index in sorted({*np.linspace(0, len(items) - 1, _SAMPLES).astype(int).tolist()})
     ]
     logits = _logits(context, run, run.adapted.network.eval(), chosen)
     path = context.work_dir / REFERENCE_FILE
     reference = Reference(
-        samples=tuple(run.pack.read(item) for item in chosen),
+        samples=tuple(run.data.pack.read(item) for item in chosen),
         logits=logits,
-        labels=tuple(run.pack.labels[index] for index in logits.argmax(axis=1)),
+        labels=tuple(run.data.pack.labels[index] for index in logits.argmax(axis=1)),
         by=f"eager PyTorch {version('torch')}, the trained network before it was merged",
-        all_labels_sha256=labels_sha256(run.pack.labels),
+        all_labels_sha256=labels_sha256(run.data.pack.labels),
     )
     write_reference(path, reference)
     return path
 
 
 def _certify(context: JobContext, artifacts: dict[str, Path], manifest: Manifest) -> Certificate:
-    limits = ImageLimits(max_pixels=context.settings.max_image_pixels)
     try:
-        return certify(artifacts[MODEL_FILE], manifest, artifacts[REFERENCE_FILE], limits=limits)
+        return certify(artifacts[MODEL_FILE], manifest, artifacts[REFERENCE_FILE], limits=_limits(context))
     except ParityError as error:
         raise ParityFailed(error.message, hint=error.hint) from error
 
@@ -211,7 +217,7 @@ def _report(
     context: JobContext, run: Run, evaluated: Evaluated, certificate: Certificate, times_s: dict[str, float]
 ) -> TrainingReport:
     split, evaluation = evaluated
-    counts = run.pack.counts()
+    counts = run.data.pack.counts()
     return TrainingReport(
         model=model_name(context, run.order),
         base=run.base.source,
@@ -224,9 +230,12 @@ def _report(
         best_step=run.trained.best_step,
         spec=run.spec.model_dump(mode="json"),
         dataset=DatasetSummary(
-            reference=run.dataset,
+            reference=run.data.reference,
             images={str(part): sum(by_label.values()) for part, by_label in counts.items()},
-            labels=len(run.pack.labels),
+            labels=len(run.data.pack.labels),
+            duplicates=run.data.report.get("duplicate_count"),
+            left_out=run.data.report.get("left_out_count"),
+            sha256=run.data.sha256,
         ),
         parameters=ParameterCounts(
             total=run.adapted.total_parameters,
@@ -262,14 +271,13 @@ def _history(context: JobContext) -> list[tuple[int, dict[str, float]]]:
     return [(row.step, row.values) for row in rows]
 
 
-def _page(run: Run, split: Split, report: TrainingReport) -> str:
-    items = run.pack.of(split)
-    return render(
-        report,
-        thumbnails={
-            worst.index: thumbnail(run.pack.read(items[worst.index])) for worst in report.evaluation.worst
-        },
-    )
+def _page(context: JobContext, run: Run, split: Split, report: TrainingReport) -> str:
+    items = run.data.pack.of(split)
+    thumbnails = {
+        worst.index: thumbnail(run.data.pack.read(items[worst.index]), limits=_limits(context))
+        for worst in report.evaluation.worst
+    }
+    return render(report, thumbnails=thumbnails)
 
 
 def _write(context: JobContext, name: str, data: bytes) -> Path:
