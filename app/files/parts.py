@@ -136,7 +136,6 @@ class UploadService:
                 if not self._objects.exists(principal, stored.sha256):
                     raise StorageUnavailable("The same bytes were deleted just now.", hint="Try again.")
                 uploads.add_part(principal, part)
-                session.flush()  # the sums below are about all parts, this one included
                 _check_held(upload, *uploads.held(upload_id))
         except BaseException:
             with suppress(StorageUnavailable):  # the first error is the one to tell

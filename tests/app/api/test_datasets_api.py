@@ -159,6 +159,10 @@ def test_a_request_that_is_sent_again_makes_one_job(client, services, file_id):
     assert (first.status_code, again.json()) == (201, first.json())
     assert len(services.jobs.list(SYSTEM, kind="dataset")) == 1
     assert code(send(file_id=file_id, options={"seed": 1})) == (409, "conflict")
+    client.post(f"/v1/jobs/{first.json()['job_id']}/cancel")
+    client.delete("/v1/datasets/flowers")
+    assert code(send(file_id=file_id)) == (404, "unknown_dataset")  # and it has not come back to life
+    assert client.get("/v1/datasets").json()["data"] == []
 
 
 @pytest.mark.parametrize(
