@@ -30,6 +30,8 @@ class PostgresServer:
     """A running PostgreSQL; `create_database()` gives the SQLAlchemy URL of a new, empty database."""
 
     port: int
+    crash: Callable[[], None]
+    """Break every connection and start it again; it is back, recovered from its log, when this returns."""
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
@@ -90,7 +92,8 @@ def s3_server() -> Iterator[S3Server]:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """PostgreSQL without passwords and without fsync. Started as `nobody` by root, whom it refuses."""
+    """PostgreSQL without passwords and fsync: it survives its own crash, not the machine's. Started by
+    root as `nobody`: it refuses root."""
     as_user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     options = as_user if os.geteuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="postgres", ignore_cleanup_errors=True) as name:
@@ -109,10 +112,20 @@ def postgres_server() -> Iterator[PostgresServer]:
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **options)
         port = free_port()
         server = [binaries / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""]
-        quick = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60"]
+        quick = ["fsync=off", "full_page_writes=off", "max_connections=60"]
         command = [*server, *(part for option in quick for part in ("-c", option))]
-        with _running(command, port=port, stop=signal.SIGQUIT, ready=_answers_sql, **options):
-            yield PostgresServer(port)
+        with contextlib.ExitStack() as life:
+
+            def start() -> None:
+                ready = {"port": port, "stop": signal.SIGQUIT, "ready": _answers_sql}
+                life.enter_context(_running(command, **ready, **options))
+
+            def crash() -> None:
+                life.close()
+                start()
+
+            start()
+            yield PostgresServer(port, crash)
 
 
 @contextlib.contextmanager

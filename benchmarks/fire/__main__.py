@@ -1,0 +1,63 @@
+"""`python -m benchmarks.fire [--jobs 1000] [--faults 20] [--min-open 50] [--workers 4] [--trainings 0]`.
+
+Starts a PostgreSQL and a Redis from wheels and Athanor's own workers, and lets `battle.py` have at them. The
+timeline is written to `results/DATE-COMMIT.jsonl`; its last line is the verdict.
+"""
+
+import argparse
+import platform
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.db import migrate
+from benchmarks.fire.battle import Battle, Plan, Timeline
+from tests.crash.workshop import Workshop
+from tests.servers import postgres_server, redis_server
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Fight, and say how it ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--faults", type=int, default=20, help="of each kind")
+    parser.add_argument("--min-open", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--trainings", type=int, default=0, help="of the jobs, real trainings")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    plan = Plan(
+        jobs=given.jobs,
+        faults=given.faults,
+        min_open=given.min_open,
+        workers=given.workers,
+        seed=given.seed,
+        timeout_s=6 * 3600,
+    )
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True).strip()
+    path = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{commit}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with (
+        path.open("w") as out,
+        tempfile.TemporaryDirectory(prefix="athanor-fire") as folder,
+        postgres_server() as postgres,
+        redis_server() as redis_url,
+    ):
+        timeline = Timeline(out=out)
+        timeline.tell("start", commit=commit, python=platform.python_version(), plan=vars(given))
+        url = postgres.create_database("fire")
+        migrate.upgrade(url)
+        data_dir = Path(folder) / "data"
+        workshop = Workshop(Path(folder), data_dir=data_dir, database_url=url, broker_url=redis_url)
+        try:
+            verdict = Battle(plan, workshop, postgres, redis_url, timeline).fight()
+        finally:
+            workshop.close()
+    print(f"{path}: {verdict}")
+
+
+if __name__ == "__main__":
+    main()
