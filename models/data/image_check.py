@@ -13,6 +13,13 @@ from models.tasks.images import read_header, stored_pixels
 _BATCH_IMAGES, _BATCH_BYTES = 32, 2 << 20
 
 
+class Fault(NamedTuple):
+    """What an ImageError said. The error itself would keep the image in memory, by its traceback."""
+
+    message: str
+    hint: str | None
+
+
 class Checked(NamedTuple):
     """What came of an image."""
 
@@ -23,7 +30,7 @@ class Checked(NamedTuple):
     width: int
     """Stored, pixels."""
     height: int
-    fault: ImageError | None
+    fault: Fault | None
     """Why it is no picture; then its sides are 0."""
 
 
@@ -71,6 +78,6 @@ def _check(entry: Entry, data: bytes, limits: ImageLimits) -> Checked:
         header = read_header(data, limits)
         # A JPEG's data are read to their end at any scale; the smallest takes the least time.
         stored_pixels(data, header, at_least=(1, 1))
-    except ImageError as fault:
-        return Checked(entry, len(data), sha256, 0, 0, fault)
+    except ImageError as error:
+        return Checked(entry, len(data), sha256, 0, 0, Fault(error.message, error.hint))
     return Checked(entry, len(data), sha256, header.width, header.height, None)

@@ -6,6 +6,7 @@ and, where it is wanted, the `split`. Each mistake is named with its line, and t
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final, NamedTuple
@@ -14,7 +15,7 @@ import orjson
 
 from models.data.archive_rules import ArchiveLimits, ArchiveRefused, safe_name
 from models.data.pack import Split
-from models.data.problems import MAX_PROBLEMS, Problem
+from models.data.problems import MAX_PROBLEMS, Noted, Problem
 
 FILE_COLUMNS: Final = ("file_name", "path", "image")
 LABEL_COLUMNS: Final = ("label", "class")
@@ -31,6 +32,7 @@ SPLITS: Final[Mapping[str, Split]] = {
 }
 """What people call them, as folders, file names and values."""
 MAX_LABEL_CHARACTERS = 200
+_MAX_ROW_CHARACTERS = 1 << 20
 
 
 class Row(NamedTuple):
@@ -47,9 +49,9 @@ class Table(NamedTuple):
     """A manifest as read: its sound rows, and what is wrong with the others."""
 
     rows: list[Row]
-    broken_rows: list[Problem]
+    broken_rows: Noted[Problem]
     """Of one row each: the others could do without it."""
-    problems: list[Problem]
+    problems: Noted[Problem]
     """Of the table."""
 
 
@@ -82,17 +84,17 @@ _Record = tuple[int, Mapping[str, object] | RowError]
 
 def read_manifest(data: bytes, name: str, limits: ArchiveLimits) -> Table:
     """Read `metadata.csv` or `metadata.jsonl`, whole. `name` is its path in the archive."""
-    table = Table([], [], [])
+    table = Table([], Noted(), Noted())
     try:
         text = _decoded(data)
         is_csv = name.lower().endswith(".csv")
         for line, record in _csv_records(text) if is_csv else _json_records(text):
             _take(table, name, line, record, limits)
     except _TableError as error:
-        table.problems.append(Problem(file=name, line=error.line, message=error.message, hint=error.hint))
+        table.problems.add(Problem(file=name, line=error.line, message=error.message, hint=error.hint))
         return table
     if not table.rows and not table.broken_rows:
-        table.problems.append(
+        table.problems.add(
             Problem(file=name, message="The manifest lists no image.", hint="Write one row for each image.")
         )
     return table
@@ -101,14 +103,16 @@ def read_manifest(data: bytes, name: str, limits: ArchiveLimits) -> Table:
 def _take(
     table: Table, name: str, line: int, record: Mapping[str, object] | RowError, limits: ArchiveLimits
 ) -> None:
-    if len(table.broken_rows) >= MAX_PROBLEMS:
+    if table.broken_rows.count >= MAX_PROBLEMS:
         raise _TableError(f"More than {MAX_PROBLEMS} rows are broken; the rest was not read.", line=line)
+    if len(table.rows) >= limits.max_members:
+        raise _TableError(f"There are more than {limits.max_members} rows.", line=line)
     try:
         if isinstance(record, RowError):
             raise record
         table.rows.append(_row(record, line, limits))
     except RowError as error:
-        table.broken_rows.append(Problem(file=name, line=line, message=error.message, hint=error.hint))
+        table.broken_rows.add(Problem(file=name, line=line, message=error.message, hint=error.hint))
 
 
 def _row(record: Mapping[str, object], line: int, limits: ArchiveLimits) -> Row:
@@ -203,13 +207,15 @@ def _decoded(data: bytes) -> str:
 
 
 def _csv_records(text: str) -> Iterator[_Record]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, None)
         if not header:
             raise _TableError("The manifest is empty.", hint="Begin with the names of the columns.")
         _check_header(header)
         for cells in reader:
+            lines.end_row()
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
@@ -223,13 +229,42 @@ def _csv_records(text: str) -> Iterator[_Record]:
         ) from error
 
 
+class _Lines:
+    """The lines of a table, as long as its rows are of a length that rows have."""
+
+    def __init__(self, text: str) -> None:
+        self._text = io.StringIO(text, newline="")
+        self._line = 0
+        self._row_characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(_MAX_ROW_CHARACTERS + 1)
+        if not line:
+            raise StopIteration
+        self._line += 1
+        self._row_characters += len(line)
+        if self._row_characters > _MAX_ROW_CHARACTERS:
+            raise _TableError(
+                f"A row has more than {_MAX_ROW_CHARACTERS} characters.",
+                line=self._line,
+                hint="A quote may be left open before.",
+            )
+        return line
+
+    def end_row(self) -> None:
+        self._row_characters = 0
+
+
 def _check_header(header: list[str]) -> None:
     try:
         _columns(header)
     except RowError as error:
         raise _TableError(error.message, line=1, hint=error.hint) from error
     lower = [name.strip().lower() for name in header]
-    twice = next((name for name in lower if name and lower.count(name) > 1), None)
+    twice = next((name for name, count in Counter(lower).items() if name and count > 1), None)
     if twice is not None:
         raise _TableError(f"The column {twice!r} is there twice.", line=1, hint="Keep one of them.")
 
@@ -239,7 +274,9 @@ def _json_records(text: str) -> Iterator[_Record]:
         raise _TableError(
             "The manifest is one JSON list.", line=1, hint="Write one JSON object per line, without brackets."
         )
-    for line, record in enumerate(text.split("\n"), 1):
+    lines = _Lines(text)
+    for line, record in enumerate(lines, 1):
+        lines.end_row()
         if not record.strip():
             continue
         try:

@@ -8,16 +8,15 @@ The class is the folder that holds the image. What computers leave lying about i
 
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import PurePosixPath
 from typing import Final
 
 from models.data.archive import Archive, ArchiveLimits, ArchiveRefused, Member
 from models.data.image_manifest import SPLITS, Row, read_manifest
 from models.data.listing import Entry, ImageSource, Listing
 from models.data.pack import Split
-from models.data.problems import DataRefused, LeftOut, Problem
+from models.data.problems import DataRefused, LeftOut, Noted, Problem
 
-MAX_MANIFEST_BYTES: Final = 128 << 20
+MAX_MANIFEST_BYTES: Final = 64 << 20
 _IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".svg", ".jp2", ".jxl", ".psd"),
@@ -39,14 +38,14 @@ class ArchiveSource(ImageSource):
         members = [member for member in archive.members if not is_litter(member.name)]
         manifests, problems = _find_manifests(members)
         if manifests or problems:
-            self.listing = Listing(file=file, layout="manifest", problems=problems)
+            self.listing = Listing(file=file, layout="manifest", problems=Noted(problems))
             self._list_manifests(manifests, members, limits)
         else:
             self.listing = Listing(file=file, layout="class_folders")
             _list_folders(self.listing, members, archive.folders)
         self._refuse_large(members, max_image_bytes)
-        if not self.listing.entries and not self.listing.problems and not self.listing.broken:
-            self.listing.problems.append(
+        if not (self.listing.entries or self.listing.problems or self.listing.broken):
+            self.listing.problems.add(
                 Problem(
                     file=file,
                     message="The archive holds no labelled image.",
@@ -70,7 +69,7 @@ class ArchiveSource(ImageSource):
         entries = self.listing.entries
         for member in members:
             if member.size > max_image_bytes and entries.pop(member.name, None) is not None:
-                self.listing.broken.append(
+                self.listing.broken.add(
                     Problem(
                         file=member.name,
                         message=f"The image has {member.size} bytes.",
@@ -89,25 +88,23 @@ class ArchiveSource(ImageSource):
         names = {manifest.name for manifest in manifests}
         for manifest, data in self._archive.contents(lambda one: one.name in names):
             table = read_manifest(data, manifest.name, limits)
-            listing.problems += table.problems
-            listing.broken += table.broken_rows
-            folder, _, own_name = manifest.name.rpartition("/")
-            stem = own_name.lower().partition(".")[0]
+            listing.problems.extend(table.problems)
+            listing.broken.extend(table.broken_rows)
+            folder = manifest.name.rpartition("/")[0]
+            split_of_table = SPLITS.get(_stem(manifest.name))
             for row in table.rows:
                 name = f"{folder}/{row.file}" if folder else row.file
-                split = row.split or SPLITS.get(stem) or _split_of(name, root)
+                split = row.split or split_of_table or _split_of(name, root)
                 if name not in sizes or name in names:
-                    listing.broken.append(_missing(manifest.name, row, guess(name)))
+                    listing.broken.add(_missing(manifest.name, row, guess(name)))
                 elif name in lines:
-                    listing.problems.append(_listed_twice(manifest.name, row, lines[name]))
+                    listing.problems.add(_listed_twice(manifest.name, row, lines[name]))
                 else:
                     lines[name] = row
                     listing.entries[name] = Entry(name, row.label, split, sizes[name])
-        listing.left_out += [
-            LeftOut(file=name, reason="The manifest does not list it.")
-            for name in sizes
-            if name not in lines and name not in names
-        ]
+        for name in sizes:
+            if name not in lines and name not in names:
+                listing.left_out.add(LeftOut(file=name, reason="The manifest does not list it."))
 
 
 def is_litter(name: str) -> bool:
@@ -133,6 +130,10 @@ def _is_table(name: str) -> bool:
     return "/" not in name and name.lower().endswith((".csv", ".jsonl"))
 
 
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].lower().rpartition(".")[0]
+
+
 def _split_of(name: str, root: str) -> Split | None:
     """The split whose folder an image is in."""
     first, slash, _ = name[len(root) :].partition("/")
@@ -146,11 +147,10 @@ def _find_manifests(members: Sequence[Member]) -> tuple[list[Member], list[Probl
     for member in members:
         rest = member.name[len(root) :]
         first, _, inner = rest.partition("/")
-        is_in_split = first.lower() in SPLITS and PurePosixPath(inner).stem.lower() == "metadata"
-        if _is_table(rest) or (is_in_split and _is_table(inner)):
+        if _is_table(rest) or (first.lower() in SPLITS and _is_table(inner) and _stem(inner) == "metadata"):
             tables.append(member)
-    named = [table for table in tables if PurePosixPath(table.name).stem.lower() == "metadata"]
-    by_split = [table for table in tables if PurePosixPath(table.name).stem.lower() in SPLITS]
+    named = [table for table in tables if _stem(table.name) == "metadata"]
+    by_split = [table for table in tables if _stem(table.name) in SPLITS]
     chosen = named or (by_split if len(by_split) == len(tables) else tables)
     folders = [table.name.rpartition("/")[0] for table in chosen]
     is_clear = len(chosen) < 2 or chosen is by_split or len(set(folders)) == len(folders)
@@ -229,11 +229,9 @@ def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence
         if len(inside) > (split is not None):
             listing.entries[member.name] = Entry(member.name, inside[-1], split, member.size)
         elif not last.lower().endswith(_IMAGE_SUFFIXES):
-            listing.left_out.append(
-                LeftOut(file=member.name, reason="It is no image, and in no class folder.")
-            )
+            listing.left_out.add(LeftOut(file=member.name, reason="It is no image, and in no class folder."))
         else:
-            listing.broken.append(
+            listing.broken.add(
                 Problem(
                     file=member.name,
                     message="The image is in no class folder.",
@@ -242,7 +240,7 @@ def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence
             )
     for name in folders:
         if name not in filled and not is_litter(name):
-            listing.problems.append(
+            listing.problems.add(
                 Problem(
                     file=f"{name}/",
                     message="The folder holds no image.",
@@ -267,7 +265,7 @@ def _split_folders(listing: Listing, members: Sequence[Member], root: str) -> se
 def _check_tops(listing: Listing, others: set[str], root: str) -> None:
     for other in sorted(others):
         near = get_close_matches(other.lower(), SPLITS, n=1)
-        listing.problems.append(
+        listing.problems.add(
             Problem(
                 file=f"{root}{other}/",
                 message="Beside folders for splits there is one that is none.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from models.data.pack import Split
-from models.data.problems import LeftOut, Problem
+from models.data.problems import LeftOut, Noted, Problem
 
 Layout = Literal["class_folders", "manifest", "parquet"]
 
@@ -34,10 +34,10 @@ class Listing:
     entries: dict[str, Entry] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     """In the order that the source gives them; empty where it gives none."""
-    left_out: list[LeftOut] = field(default_factory=list)
-    broken: list[Problem] = field(default_factory=list)
+    left_out: Noted[LeftOut] = field(default_factory=Noted)
+    broken: Noted[Problem] = field(default_factory=Noted)
     """Single images or rows: a data set may do without them if it is told to."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: Noted[Problem] = field(default_factory=Noted)
     """No data set comes of these."""
 
 

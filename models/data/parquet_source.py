@@ -7,7 +7,7 @@ Label columns are read at once, images in small batches. `train-00000-of-00002.p
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,13 +16,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.data.archive_rules import ArchiveLimits
+from models.data.archive_rules import ArchiveLimits, shown
 from models.data.image_manifest import LABEL_COLUMNS, SPLITS, RowError, label_of, nearest_columns
 from models.data.listing import Entry, ImageSource, Listing
-from models.data.problems import MAX_PROBLEMS, DataRefused, Problem
+from models.data.problems import DataRefused, Problem
 
 _IMAGE_COLUMNS = ("image", "img")
-_LABEL_BATCH, _IMAGE_BATCH = 65_536, 16
+_LABEL_BATCH = 65_536
+_IMAGE_BATCH = 1
+"""Rows. A dictionary lets a small file repeat a large image without end; one at a time, none can hurt."""
+_MAX_COLUMNS = 1000
 _SPLIT_NAME = re.compile(r"([a-z]+)(?:[-_.]|$)")
 
 
@@ -44,8 +47,7 @@ class ParquetSource(ImageSource):
         self._parquet: pq.ParquetFile | None = None
         self._columns: _Columns | None = None
         try:
-            # Not buffered ahead: memory stays at a few pages, whatever the size of a row group.
-            self._parquet = pq.ParquetFile(content, pre_buffer=False, buffer_size=1 << 20)
+            self._parquet = self._open()
             self._columns = self._list(self._parquet, limits)
         except _Unreadable as error:
             self._add_problem(error.message, error.hint)
@@ -90,6 +92,12 @@ class ParquetSource(ImageSource):
                 ]
             ) from error
 
+    def _open(self, *, read_dictionary: Sequence[str] = ()) -> pq.ParquetFile:
+        # Not buffered ahead: memory stays at a few pages, whatever the size of a row group.
+        return pq.ParquetFile(
+            self._content, pre_buffer=False, buffer_size=1 << 20, read_dictionary=list(read_dictionary)
+        )
+
     def _list(self, parquet: pq.ParquetFile, limits: ArchiveLimits) -> _Columns:
         _check_sizes(parquet, limits)
         columns = _find_columns(parquet.schema_arrow)
@@ -98,16 +106,17 @@ class ParquetSource(ImageSource):
         found = _SPLIT_NAME.match(listing.file.rpartition("/")[2].lower())
         split = SPLITS.get(found.group(1)) if found else None
         row = 0
-        for batch in parquet.iter_batches(_LABEL_BATCH, columns=[columns.label], use_threads=False):
-            for value in batch.column(0).to_pylist():
+        # Text stays a dictionary, so that one long label does not become as many copies as there are rows.
+        labels = parquet if columns.names else self._open(read_dictionary=_text_columns(parquet, columns))
+        for batch in labels.iter_batches(_LABEL_BATCH, columns=[columns.label], use_threads=False):
+            for value in _values(batch.column(0)):
                 row += 1
                 try:
                     label = _label(value, columns)
                 except RowError as error:
-                    if len(listing.broken) < MAX_PROBLEMS:
-                        listing.broken.append(
-                            Problem(file=listing.file, line=row, message=error.message, hint=error.hint)
-                        )
+                    listing.broken.add(
+                        Problem(file=listing.file, line=row, message=error.message, hint=error.hint)
+                    )
                     continue
                 name = self._name(row)
                 listing.entries[name] = Entry(name, label, split, 0, row)
@@ -119,7 +128,7 @@ class ParquetSource(ImageSource):
         return f"{self.listing.file}/{row}"
 
     def _add_problem(self, message: str, hint: str | None) -> None:
-        self.listing.problems.append(Problem(file=self.listing.file, message=message, hint=hint))
+        self.listing.problems.add(Problem(file=self.listing.file, message=message, hint=hint))
 
 
 class _Unreadable(ValueError):
@@ -136,15 +145,26 @@ def _check_sizes(parquet: pq.ParquetFile, limits: ArchiveLimits) -> None:
         raise _Unreadable(f"The file has {facts.num_rows} rows.", f"At most {limits.max_members}.")
     for group in range(facts.num_row_groups):
         size = facts.row_group(group).total_byte_size
-        if size > limits.max_member_bytes:
+        if size > limits.max_member_bytes or _is_bomb(facts.row_group(group), limits):
             raise _Unreadable(
                 f"Row group {group} unpacks to {size} bytes.", f"At most {limits.max_member_bytes}."
             )
 
 
+def _is_bomb(group: pq.RowGroupMetaData, limits: ArchiveLimits) -> bool:
+    columns = (group.column(at) for at in range(group.num_columns))
+    return any(
+        column.total_uncompressed_size
+        > max(limits.free_bytes, column.total_compressed_size * limits.max_ratio)
+        for column in columns
+    )
+
+
 def _find_columns(schema: pa.Schema) -> _Columns:
     features = _features(schema)
     names = list(schema.names)
+    if len(names) > _MAX_COLUMNS:
+        raise _Unreadable(f"There are {len(names)} columns.", f"At most {_MAX_COLUMNS}.")
     for name in names:
         kind = schema.field(name).type
         if names.count(name) > 1:
@@ -166,13 +186,19 @@ def _find_columns(schema: pa.Schema) -> _Columns:
             raise _Unreadable(f"There is no column {' or '.join(LABEL_COLUMNS)}.", hint)
         label = classes[0]
     kind = schema.field(label).type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_text_dictionary(kind)
     if not is_text and not pa.types.is_integer(kind):
         raise _Unreadable(f"The column {label!r} holds {kind}.", "Labels are whole numbers or text.")
     return _Columns(
         image=f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image,
         label=label,
         names=() if is_text else _class_names(features.get(label, {})),
+    )
+
+
+def _is_text_dictionary(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) and bool(
+        pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
     )
 
 
@@ -204,6 +230,19 @@ def _class_names(feature: dict[str, Any]) -> tuple[str, ...]:
     return labels
 
 
+def _text_columns(parquet: pq.ParquetFile, columns: _Columns) -> list[str]:
+    return [] if pa.types.is_integer(parquet.schema_arrow.field(columns.label).type) else [columns.label]
+
+
+def _values(column: pa.Array) -> Iterator[object]:
+    if not pa.types.is_dictionary(column.type):
+        yield from column.to_pylist()
+        return
+    words = column.dictionary.to_pylist()
+    for index in column.indices.to_pylist():
+        yield None if index is None else words[index]
+
+
 def _label(value: object, columns: _Columns) -> str:
     if isinstance(value, int) and value < 0:
         raise RowError(f"{columns.label} is {value}: the image has no label.", "Leave such rows out.")
@@ -218,4 +257,4 @@ def _label(value: object, columns: _Columns) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200].rstrip(".") + "."
+    return shown(str(error).partition("\n")[0]).rstrip(".") + "."

@@ -1,7 +1,7 @@
 """What is wrong with a data set, in words that say where."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,6 +9,32 @@ from models.data.archive_rules import ArchiveRefused
 
 MAX_PROBLEMS: Final = 10_000
 """Named one by one; more are counted."""
+
+T = TypeVar("T")
+
+
+class Noted(Generic[T]):
+    """A list that a hostile file cannot make endless: it keeps the first, and counts the rest."""
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self.items: list[T] = []
+        self.count = 0
+        for item in items:
+            self.add(item)
+
+    def add(self, item: T) -> None:
+        """Note one."""
+        self.count += 1
+        if len(self.items) < MAX_PROBLEMS:
+            self.items.append(item)
+
+    def extend(self, other: "Noted[T]") -> None:
+        """Note all of another list."""
+        self.items += other.items[: MAX_PROBLEMS - len(self.items)]
+        self.count += other.count
+
+    def __bool__(self) -> bool:
+        return self.count > 0
 
 
 class Problem(BaseModel):

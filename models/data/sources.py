@@ -75,11 +75,10 @@ def _open_inner_parquet(
             file.write(piece)
         file.seek(0)
         sources.append(_open_parquet(file, member.name, limits, stack))
-    sources[0].listing.left_out += [
-        LeftOut(file=member.name, reason="It is no Parquet file, as others of the archive are.")
-        for member in archive.members
-        if not _is_parquet(member.name) and not is_litter(member.name)
-    ]
+    for member in archive.members:
+        if not _is_parquet(member.name) and not is_litter(member.name):
+            reason = "It is no Parquet file, as others of the archive are."
+            sources[0].listing.left_out.add(LeftOut(file=member.name, reason=reason))
     return sources
 
 

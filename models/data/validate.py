@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from models.data.image_check import Checked, check_images
 from models.data.listing import ImageSource
 from models.data.pack import Pack, PackWriter, Split
-from models.data.problems import MAX_PROBLEMS, DataRefused, LeftOut, Problem
+from models.data.problems import DataRefused, LeftOut, Noted, Problem
 from models.data.report import (
     MAX_LISTED,
     DatasetReport,
@@ -150,11 +150,13 @@ class _Making:
         self._previous = previous
         self._old_items = previous.items if previous else ()
         listings = [source.listing for source in sources]
-        self._problems = [problem for listing in listings for problem in listing.problems]
-        self._broken = [problem for listing in listings for problem in listing.broken]
-        self._left_out = [left for listing in listings for left in listing.left_out]
-        self._unnamed = 0
-        """Broken images beyond those that are named."""
+        self._problems: Noted[Problem] = Noted()
+        self._broken: Noted[Problem] = Noted()
+        self._left_out: Noted[LeftOut] = Noted()
+        for listing in listings:
+            self._problems.extend(listing.problems)
+            self._broken.extend(listing.broken)
+            self._left_out.extend(listing.left_out)
         self._images: list[_Image] = []
         self._duplicates: list[Duplicate] = []
         self._labels: tuple[str, ...] = ()
@@ -171,7 +173,7 @@ class _Making:
                 done += 1
                 steps.tell(0.0, _CHECKING_SHARE, done)
                 if checked.fault is not None:
-                    self._add_broken(source, checked)
+                    self._broken.add(_broken(source, checked))
                     continue
                 name = _free_name(checked.entry.name, source.listing.file, taken)
                 taken.add(name)
@@ -180,24 +182,20 @@ class _Making:
                 facts = checked.sha256, checked.width, checked.height, checked.size
                 self._images.append(_Image(at, entry.name, name, entry.label, split, *facts))
 
-    def _add_broken(self, source: ImageSource, checked: Checked) -> None:
-        if len(self._broken) < MAX_PROBLEMS:
-            self._broken.append(_broken(source, checked))
-        else:
-            self._unnamed += 1
-
     def choose(self) -> None:
         """Leave duplicates out, order labels, deal out splits. Raises DataRefused."""
         self._drop_duplicates()
         self._labels = self._order_labels()
         if not self._problems:
-            self._problems += self._class_problems()
+            self._problems.extend(Noted(self._class_problems()))
         if self._options.skip_broken:
-            self._left_out += [_skipped(problem) for problem in self._broken]
+            for problem in self._broken.items:
+                self._left_out.add(_skipped(problem))
+            self._left_out.count += self._broken.count - len(self._broken.items)
         else:
-            self._problems += self._broken
+            self._problems.extend(self._broken)
         if self._problems:
-            raise DataRefused(self._problems, count=len(self._problems) + self._unnamed)
+            raise DataRefused(self._problems.items, count=self._problems.count)
         index = {label: at for at, label in enumerate(self._labels)}
         self._chosen = assign_splits(
             [Unsplit(index[image.label], image.sha256, image.split) for image in self._images],
@@ -222,7 +220,7 @@ class _Making:
                 continue
             dropped.add(at)
             if label != image.label:
-                self._problems.append(_contradiction(image, name, label))
+                self._problems.add(_contradiction(image, name, label))
                 continue
             is_across = None not in (split, image.split) and split is not image.split
             self._duplicates.append(Duplicate(name=image.name, same_as=name, is_across_splits=is_across))
@@ -323,8 +321,8 @@ class _Making:
                 sides=sides_of(pack.items),
                 duplicates=tuple(self._duplicates[:MAX_LISTED]),
                 duplicate_count=len(self._duplicates),
-                left_out=tuple(self._left_out[:MAX_LISTED]),
-                left_out_count=len(self._left_out) + self._unnamed,
+                left_out=tuple(self._left_out.items[:MAX_LISTED]),
+                left_out_count=self._left_out.count,
                 previews=previews_of(pack.items, pack.labels),
                 warnings=warnings_of(pack.items, pack.labels, listings),
                 **self._options.model_dump(include={"seed", "validation_share", "test_share"}),

@@ -242,16 +242,21 @@ class _Entry(NamedTuple):
 
     def check_kind(self) -> None:
         """Refuse all but plain files and folders."""
-        name = shown(self.raw_name)
         if self.flags & _ENCRYPTED or self.method == _AES:
-            raise ArchiveRefused("It is encrypted.", name=name, hint="Pack it without a password.")
+            raise ArchiveRefused(
+                "It is encrypted.", name=shown(self.raw_name), hint="Pack it without a password."
+            )
         if self.method not in {_STORED, _DEFLATED}:
-            raise ArchiveRefused(f"It is packed with method {self.method}.", name=name, hint=_REPACK)
+            raise ArchiveRefused(
+                f"It is packed with method {self.method}.", name=shown(self.raw_name), hint=_REPACK
+            )
         kind = stat.S_IFMT(self.mode)
         if kind == stat.S_IFLNK:
-            raise ArchiveRefused("It is a link.", name=name, hint="Pack the file that it leads to.")
+            raise ArchiveRefused(
+                "It is a link.", name=shown(self.raw_name), hint="Pack the file that it leads to."
+            )
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            raise ArchiveRefused("It is a device or another special file.", name=name)
+            raise ArchiveRefused("It is a device or another special file.", name=shown(self.raw_name))
 
 
 def _read_entry(file: BinaryIO, room: int) -> _Entry:

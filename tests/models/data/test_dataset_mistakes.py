@@ -97,3 +97,25 @@ def test_parquet_rows_that_are_broken_can_be_left_out(tmp_path):
     report = make_pack([path], tmp_path / "out.pack", options=DatasetOptions(skip_broken=True))
     assert (report.images, report.left_out_count) == (6, 2)
     assert {left.file for left in report.left_out} == {"data.parquet:4", "data.parquet:8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "manifest"),
+    [
+        ("metadata.csv", "file_name,label\n" + '"x\n",' * (1 << 18)),
+        ("metadata.csv", "file_name," * (1 << 17)),
+        ("metadata.jsonl", '{"file_name": [' + "1," * (1 << 20)),
+    ],
+)
+def test_a_row_without_end_is_refused_before_it_is_held(tmp_path, name, manifest):
+    (problem,) = refusal(write_zip(tmp_path / "data.zip", good() | {name: manifest.encode()}, kind=0))
+    assert (problem.file, problem.message) == (name, "A row has more than 1048576 characters.")
+    assert problem.line
+
+
+def test_ten_thousand_problems_are_named_and_the_rest_counted(tmp_path):
+    rows = [("file_name", "label"), *((f"{n}.png", "cats") for n in range(10_100))]
+    with pytest.raises(DataRefused) as caught:
+        make_pack([write_zip(tmp_path / "data.zip", csv_of(rows))], tmp_path / "out.pack")
+    assert len(caught.value.problems) == 10_000
+    assert caught.value.count >= 10_100
