@@ -59,13 +59,15 @@ class Estimate:
     """Of the whole training."""
     peak_bytes: int
     """Highest resident memory of the process."""
+    held_bytes: int
+    """Resident memory when measuring began."""
     free_bytes: int
-    """That it may still take now."""
+    """What it could still take then."""
 
     @property
     def fits(self) -> bool:
         """Is there memory enough, as far as can be told?"""
-        return self.peak_bytes - resident_bytes() <= self.free_bytes
+        return self.peak_bytes - self.held_bytes <= self.free_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -86,7 +88,7 @@ class Estimate:
 def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: Preprocessing) -> Estimate:
     """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`."""
     network = adapted.network
-    free = available_bytes()
+    free, held_bytes = available_bytes(), resident_bytes()
     with reproducible(network, threads=spec.threads):
         held = {
             name: tensor.detach().clone()
@@ -94,7 +96,8 @@ def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: P
             if not isinstance(tensor, nn.Parameter) or tensor.requires_grad
         }
         try:
-            return _measure(adapted, spec, _Feed(pack, spec, preprocessing), free)
+            feed = _Feed(pack, spec, preprocessing)
+            return _measure(adapted, spec, feed, held_bytes=held_bytes, free_bytes=free)
         finally:
             copy_into(network, held)
             network.zero_grad(set_to_none=True)
@@ -117,14 +120,16 @@ class _Feed:
         self.decode_s = max(0.0, (decoded_s - began_s) / size - self.prepare_s)
 
 
-def _measure(adapted: Trainable, spec: ResolvedSpec, feed: _Feed, free: int) -> Estimate:
+def _measure(
+    adapted: Trainable, spec: ResolvedSpec, feed: _Feed, *, held_bytes: int, free_bytes: int
+) -> Estimate:
     network = adapted.network
     adapted.train_mode()
     optimizer = build_optimizer(network, spec)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     step = _Step(network, optimizer, feed, spec.precision)
-    halvings = _halvings(step, spec, free)
+    halvings = _halvings(step, spec, free_bytes)
     batch = ceil(spec.batch_size / 2**halvings)
     reset_peak()
     step.take(batch)  # the first one of a shape prepares kernels
@@ -158,7 +163,8 @@ def _measure(adapted: Trainable, spec: ResolvedSpec, feed: _Feed, free: int) -> 
         + feed.cache_bytes
         + copies * trained
         + (spec.threads + 1) * batch * feed.images[0].nbytes,
-        free_bytes=free,
+        held_bytes=held_bytes,
+        free_bytes=free_bytes,
     )
 
 

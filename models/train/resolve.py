@@ -172,7 +172,7 @@ def _class_weights(spec: TrainSpec, pack: Pack, training: Counter[int]) -> dict[
     if isinstance(weights, dict):
         for label in weights:
             if label not in pack.labels:
-                near = get_close_matches(label, pack.labels, n=3)
+                near = get_close_matches(label, pack.labels, n=3, cutoff=0.4)
                 hint = f"Did you mean {' or '.join(near)}?" if near else None
                 message = f"The data set has no label {label!r}."
                 raise SpecError(message, param=f"class_weights.{label}", hint=hint)
