@@ -164,6 +164,7 @@ async def list_events(
 ) -> Any:  # noqa: ANN401 - a page, or a stream of the same objects
     """What happened to a job, and what was measured at its steps, as one line."""
     if stream:
+        await run_in_threadpool(services.fine_tuning.get, principal, job_id)
         return await stream_events(
             services.feed, principal, job_id, last_event_id=last_event_id, encode=_encode
         )

@@ -175,11 +175,16 @@ def rerun(
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     url: Url = None,
 ) -> None:
-    """Queue a training again, with some fields changed."""
-    from app.cli.request import parse_changes  # noqa: PLC0415 - as above
+    """Queue a job again, with some fields changed."""
+    from app.cli.request import apply_changes, parse_changes  # noqa: PLC0415 - as above
 
     with service(url) as client:
-        job = client.rerun_fine_tuning(job_id, dict(parse_changes(changes or [])))
+        if client.job(job_id)["kind"] in TRAININGS:
+            job = client.rerun_fine_tuning(job_id, dict(parse_changes(changes or [])))
+        else:
+            fields: Json = {}
+            apply_changes(fields, changes or [])
+            job = client.rerun_job(job_id, fields)
         if watch:
             _end(context, client, job["id"])
             return

@@ -197,6 +197,10 @@ class Client:
         """Cancel, pause or resume a job; the job as it is then."""
         return self._call("POST", f"/v1/jobs/{_segment(job_id)}/{act}")
 
+    def rerun_job(self, job_id: str, changes: Json) -> Json:
+        """Queue a job again, with other values for some fields of its spec."""
+        return self._call("POST", f"/v1/jobs/{_segment(job_id)}/rerun", json={"changes": changes})
+
     def job_events(self, job_id: str, *, limit: int = 1000, after: int = 0) -> Json:
         """What happened to a job, oldest first."""
         query = {"limit": limit, "after": after}

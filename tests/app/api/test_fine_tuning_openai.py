@@ -10,12 +10,10 @@ import openai
 import pytest
 
 from app.db.tables import JobRow
-from app.jobs.job import JobError, Note
-from app.jobs.records import RunRecords
+from app.jobs.job import JobError
 from app.jobs.states import JobStatus
-from app.jobs.store import JobStore
-from app.storage.objects import Stored
 from tests.fine_tuning_world import furnish, publish_base
+from tests.job_world import Hand
 from tests.packs import class_folders
 from tests.serving import gateway
 
@@ -34,28 +32,6 @@ def world(tmp_path_factory):
 def client(world):
     with openai.OpenAI(base_url=f"{world.url}/v1", api_key="none", max_retries=2) as client:
         yield client
-
-
-class Worker:
-    """What a worker writes down about one job."""
-
-    def __init__(self, world, job_id):
-        self.database, self.store = world.database, JobStore(world.database)
-        self.records = RunRecords(world.database)
-        self.job = self.store.claim(job_id, holder="w", lease_s=60)
-
-    def note(self, **note):
-        self.records.write(self.job.id, self.job.token, Note(**note))
-
-    def checkpoint(self, step, **metrics):
-        stored = Stored(sha256=f"{step:064x}", size_bytes=100 + step)
-        self.records.add_checkpoint(
-            self.job, Note(), step=step, stored=stored, metrics=metrics, is_kept=lambda: True
-        )
-
-    def end(self, status=JobStatus.SUCCEEDED, **outcome):
-        with self.database.begin() as session:
-            self.store.finish(session, self.job.id, self.job.token, status, **outcome)
 
 
 def test_a_job_from_upload_to_the_name_of_its_model(world, client):
@@ -83,7 +59,7 @@ def test_a_job_from_upload_to_the_name_of_its_model(world, client):
     assert job.spec["adapter"] == {"method": "lora", "parameters": {"r": 8}}
     assert job.planned_model == "digits"
 
-    worker = Worker(world, job.id)
+    worker = Hand(world.database, job.id)
     worker.note(phase="validating_files", progress=0.0)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
     facts = {"total_parameters": 1000, "trainable_parameters": 80, "dataset": "data-1:1"}
@@ -118,11 +94,11 @@ def test_large_files_come_in_parts(client):
 def test_a_further_version_is_named_with_its_number_and_a_failure_says_why(world, client):
     create = client.fine_tuning.jobs.create
     further = create(model="base", training_file="colours", extra_body={"output_model": "base"})
-    Worker(world, further.id).end(result={"model": "base:3"})
+    Hand(world.database, further.id).end(result={"model": "base:3"})
     assert client.fine_tuning.jobs.retrieve(further.id).fine_tuned_model == "base:3"
     failing = create(model="base", training_file="colours:1")
     error = JobError(code="invalid_dataset", message="digits/3.png is broken.", hint="Leave it out.")
-    Worker(world, failing.id).end(JobStatus.FAILED, error=error)
+    Hand(world.database, failing.id).end(JobStatus.FAILED, error=error)
     failed = client.fine_tuning.jobs.retrieve(failing.id)
     assert (failed.status, failed.error.code) == ("failed", "invalid_dataset")
     assert failed.error.message == "digits/3.png is broken."
@@ -131,7 +107,7 @@ def test_a_further_version_is_named_with_its_number_and_a_failure_says_why(world
 
 def test_events_and_metrics_are_one_line_newest_first_in_pages(world, client):
     job = client.fine_tuning.jobs.create(model="base", training_file="colours")
-    worker = Worker(world, job.id)
+    worker = Hand(world.database, job.id)
     worker.note(phase="training", progress=0.1)
     for step in (10, 20, 30):
         worker.note(metrics={step: {"train_loss": 1 / step, "valid_accuracy": None}})
@@ -160,7 +136,7 @@ def test_events_and_metrics_are_one_line_newest_first_in_pages(world, client):
 
 def test_checkpoints_have_steps_metrics_and_names(world, client):
     job = client.fine_tuning.jobs.create(model="base", training_file="colours", suffix="kept")
-    worker = Worker(world, job.id)
+    worker = Hand(world.database, job.id)
     for step in (10, 20, 30):
         worker.checkpoint(step, train_loss=1 / step, valid_accuracy=0.9, score=0.9)
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
@@ -186,7 +162,7 @@ def test_jobs_pause_resume_and_cancel(world, client):
     assert refused.value.code == "conflict"
     assert refused.value.response.headers["x-should-retry"] == "false"
     done = jobs.create(model="base", training_file="colours")
-    Worker(world, done.id).end(result={"model": "x:1"})
+    Hand(world.database, done.id).end(result={"model": "x:1"})
     with pytest.raises(openai.ConflictError) as refused:
         jobs.cancel(done.id)
     assert refused.value.code == "job_not_cancellable"
