@@ -3,6 +3,7 @@
 row, classes, size ─build_network─► random weights ─load_base─► a base's; the head new where it must be
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def _fitted(network: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, 
         (swin_transformer, swin_transformer.SwinTransformer),
     ):
         if isinstance(network, kind):
-            fitted: dict[str, torch.Tensor] = module.checkpoint_filter_fn(dict(state), network)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch's, about how timm indexes
+                fitted: dict[str, torch.Tensor] = module.checkpoint_filter_fn(dict(state), network)
             return fitted
     return dict(state)

@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from app.errors import ImportRefused
+from models.build.state_file import read_state
 from models.build.timm_ import build_timm
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, Level, sha256_hex
+from models.manifest import MODEL_FILE, WEIGHTS_FILE, Level, sha256_hex
 from tests.hub import hub_server
 
 LABELS = [f"class {index}" for index in range(7)]
@@ -46,6 +47,14 @@ def test_a_named_network_is_built_exported_and_answers_as_in_pytorch(imports, we
     assert outcome.publish.certificate.level is Level.IMPORTED
     assert outcome.publish.manifest.architecture == "test_efficientnet"
     assert outcome.publish.manifest.licence == "MIT"
+
+
+def test_the_weights_are_published_too_under_the_networks_own_names(imports, weights, network):
+    outcome = imports.run({"source": f"file:{weights}", "name": "mine", "manifest": USAGE})
+
+    kept = read_state(outcome.publish.artifacts[WEIGHTS_FILE], file_name=WEIGHTS_FILE)
+    assert kept.keys() == network.state_dict().keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.parametrize(
