@@ -21,6 +21,7 @@ from app.registry.snapshot import ModelFacts
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
 from models.catalogue.architectures import Architecture
 from models.manifest import WEIGHTS_FILE, Task
+from models.train.resolve import default_learning_rate
 from models.train.spec import CHOICES, Choice, TrainSpec
 
 FINE_TUNE, PREFLIGHT = "fine_tune", "preflight"
@@ -73,6 +74,7 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
     base = _find_base(principal, spec.model, where.registry)
     if "adapter" not in raw and not base.is_trained:
         spec = spec.model_copy(update={"adapter": Choice(method="full")})
+    spec = _with_multiplied_rate(spec, base, hyperparameters(around)["learning_rate_multiplier"])
     _check_task(spec, base, is_given=raw.get("task") is not None)
     _check_base(spec, base)
     data = _find_data(principal, around, spec, where)
@@ -162,6 +164,13 @@ def _trainable_hint(models: Sequence[ModelFacts]) -> str:
     ]
     known = list(dict.fromkeys(names)) or [row.id for row in CATALOGUE.find(kind=Kind.ARCHITECTURE)]
     return f"These can: {', '.join(known[:8])}."
+
+
+def _with_multiplied_rate(spec: TrainSpec, base: _Base, multiplier: float | str) -> TrainSpec:
+    if isinstance(multiplier, str) or base.architecture is None:
+        return spec
+    rate = default_learning_rate(spec, base.architecture, base.is_trained) * multiplier
+    return spec.model_copy(update={"learning_rate": min(rate, 10.0)})
 
 
 # -- combinations ------------------------------------------------------------------------------------

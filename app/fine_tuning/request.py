@@ -137,9 +137,11 @@ def _from_hyperparameters(around: Around, training: Json) -> Json:
         if value == "auto":
             continue
         if name == "learning_rate_multiplier":
-            if value != 1:
-                hint = "Give `learning_rate`, the highest rate of the schedule; without it, one is chosen."
-                raise InvalidSpec(f"{name} is not supported.", param=f"hyperparameters.{name}", hint=hint)
+            if "learning_rate" in training:
+                hint = (
+                    "The multiplier is of the rate that is chosen when none is given: leave one of them out."
+                )
+                raise InvalidSpec("Two learning rates are given.", param="learning_rate", hint=hint)
         elif training.get(name, value) != value:
             hint = f"It is {training[name]} at the root and {value} among the hyperparameters: say it once."
             raise InvalidSpec(f"{name} is given twice.", param=name, hint=hint)

@@ -116,7 +116,7 @@ def resolve(
         augmentation = (Choice(method="random_crop"),) if images < _FEW_IMAGES else ()
     chosen = {
         "augmentation": augmentation,
-        "learning_rate": spec.learning_rate or _learning_rate(spec, architecture, is_pretrained),
+        "learning_rate": spec.learning_rate or default_learning_rate(spec, architecture, is_pretrained),
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "image_size": _image_size(spec, architecture, pack, is_pretrained),
@@ -138,7 +138,8 @@ def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int) -> int:
     return max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
 
 
-def _learning_rate(spec: TrainSpec, architecture: Architecture, is_pretrained: bool) -> float:
+def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretrained: bool) -> float:
+    """The highest rate of the schedule when the spec names none."""
     rate = _RATES.get(spec.adapter.method, _OTHER_RATE) if is_pretrained else _SCRATCH_RATE
     rate *= _FAMILY_FACTORS.get(architecture.family, 1.0)
     return min(10.0, rate * _OPTIMIZER_FACTORS.get(spec.optimizer.method, 1.0))

@@ -158,6 +158,12 @@ def wrong_combinations():
         ("combination", {"suffix": "My Model"}, "suffix", "a-z"),
         ("combination", {"suffix": "base"}, "suffix", "output_model"),
         ("combination", {"n_epochs": 3, "hyperparameters": {"n_epochs": 4}}, "n_epochs", "3"),
+        (
+            "combination",
+            {"learning_rate": 0.1, "hyperparameters": {"learning_rate_multiplier": 2}},
+            "learning_rate",
+            "multiplier",
+        ),
         ("combination", {"model": "vit_tiny_patch16_224", "image_size": 100}, "image_size", "96"),
         ("combination", {"integrations": [{"type": "wandb"}]}, "integrations", "events"),
     )
@@ -262,6 +268,19 @@ def test_what_is_asked_is_what_the_job_says(world):
     assert (job["seed"], job["metadata"], job["planned_model"]) == (11, {"team": "vision"}, "base")
     assert (job["spec"]["n_epochs"], job["spec"]["batch_size"]) == (3, 16)
     assert client.get(f"/v1/jobs/{job['id']}").json()["kind"] == "preflight"
+
+
+def test_a_multiplier_is_of_the_rate_that_would_be_chosen(world):
+    client, things = world
+    body = {"model": "base", "training_file": things.file_id}
+    rates = []
+    for multiplier in (1, 2):
+        given = {"hyperparameters": {"learning_rate_multiplier": multiplier}}
+        job = client.post(JOBS, json={**body, **given}, params={"dry_run": True}).json()
+        assert job["hyperparameters"]["learning_rate_multiplier"] == multiplier
+        rates.append(job["spec"]["learning_rate"])
+    assert rates[0] == 2e-3  # of LoRA on a convolutional network
+    assert rates[1] == 2 * rates[0]
 
 
 def test_a_job_runs_again_with_other_values_and_makes_a_further_version_of_its_model(world):
