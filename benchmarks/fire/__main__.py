@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fire [--jobs 1000] [--faults 20] [--min-open 50] [--workers 4] [--trainings 0]`.
+"""`python -m benchmarks.fire [--jobs 1000] [--faults 20] [--min-open 50] [--workers 4] [--trainings 100]`.
 
 Starts a PostgreSQL and a Redis from wheels and Athanor's own workers, and lets `battle.py` have at them. The
 timeline is written to `results/DATE-COMMIT.jsonl`; its last line is the verdict.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app.db import migrate
 from benchmarks.fire.battle import Battle, Plan, Timeline
+from benchmarks.fire.trainings import training_specs
 from tests.crash.workshop import Workshop
 from tests.servers import postgres_server, redis_server
 
@@ -26,17 +27,9 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=20, help="of each kind")
     parser.add_argument("--min-open", type=int, default=50)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--trainings", type=int, default=0, help="of the jobs, real trainings")
+    parser.add_argument("--trainings", type=int, default=100, help="of the jobs, real trainings")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    plan = Plan(
-        jobs=given.jobs,
-        faults=given.faults,
-        min_open=given.min_open,
-        workers=given.workers,
-        seed=given.seed,
-        timeout_s=6 * 3600,
-    )
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True).strip()
     path = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{commit}.jsonl"
     path.parent.mkdir(exist_ok=True)
@@ -51,8 +44,25 @@ def main() -> None:
         url = postgres.create_database("fire")
         migrate.upgrade(url)
         data_dir = Path(folder) / "data"
-        workshop = Workshop(Path(folder), data_dir=data_dir, database_url=url, broker_url=redis_url)
+        workshop = Workshop(
+            Path(folder),
+            data_dir=data_dir,
+            database_url=url,
+            broker_url=redis_url,
+            lease_s=6.0,
+            heartbeat_s=1.0,
+        )
+        workshop.open(given.workers)
         try:
+            plan = Plan(
+                jobs=given.jobs,
+                faults=given.faults,
+                min_open=given.min_open,
+                workers=given.workers,
+                seed=given.seed,
+                trainings=training_specs(workshop, given.trainings),
+                timeout_s=6 * 3600,
+            )
             verdict = Battle(plan, workshop, postgres, redis_url, timeline).fight()
         finally:
             workshop.close()

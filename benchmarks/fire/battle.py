@@ -95,10 +95,10 @@ class Battle:
         return "count", {**spec, "publish": f"fire-{number % MODELS}"}
 
     def fight(self) -> Json:
-        """Ask, break, wait, judge. The verdict; an AssertionError names the first thing that is wrong."""
+        """Ask, break, wait, judge; the workshop is open. The verdict; an AssertionError names the first thing
+        that is wrong."""
         order = list(range(self._plan.jobs))
         self._chance.shuffle(order)
-        self._workshop.open(self._plan.workers)
         asker = threading.Thread(target=lambda: [self._ask(number) for number in order])
         asker.start()
         self._break_things()
@@ -193,7 +193,7 @@ class Battle:
         workshop, plan = self._workshop, self._plan
         jobs = {number: workshop.get(job_id) for number, job_id in self._ids.items()}
         assert len({job.id for job in jobs.values()}) == plan.jobs
-        everything = sum(1 for _ in _all_jobs(workshop))
+        everything = sum(job.kind in ("count", "fine_tune") for job in _all_jobs(workshop))
         assert everything == plan.jobs, f"{everything} jobs for {plan.jobs} requests"
         for number, job in jobs.items():
             assert job.status is JobStatus.SUCCEEDED, f"job {number}: {job.status}, {job.error}"
@@ -201,6 +201,9 @@ class Battle:
             assert states.count("succeeded") == 1, f"job {number}: {states}"
             if job.kind == "count":
                 self._judge_count(number, job)
+            else:
+                newest = workshop.jobs.checkpoints(SYSTEM, job.id)[0]
+                assert newest.step == self._specs[number][1]["train"]["max_steps"], f"job {number}: {newest}"
         versions = [job.result["model"] for job in jobs.values() if job.result]
         assert len(versions) == len(set(versions)) == plan.jobs, "a job's version is missing or shared"
         assert _count_versions(workshop) == plan.jobs, "there are versions that no job stands for"

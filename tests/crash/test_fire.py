@@ -17,6 +17,7 @@ def test_every_job_succeeds_once_while_everything_around_it_fails(tmp_path, redi
         workshop = Workshop(
             tmp_path, data_dir=tmp_path / "data", database_url=url, broker_url=redis_url, lease_s=3.0
         )
+        workshop.open(plan.workers)
         try:
             verdict = Battle(plan, workshop, postgres, redis_url, Timeline(out=out)).fight()
         finally:
