@@ -74,7 +74,7 @@ class Around(_Part):
     """OpenAI's older place for what `method` says."""
     integrations: Annotated[list[Json], Field(max_length=0)] | None = None
     """None is supported: metrics are among the events."""
-    priority: int = Field(default=0, ge=-1000, le=1000)
+    priority: int = Field(default=0, ge=-100, le=100)
     """Higher is taken up first."""
     time_limit_s: float | None = Field(default=None, gt=0, le=30 * 24 * 3600, allow_inf_nan=False)
     """Seconds of running, over all attempts, after which the job fails."""

@@ -91,8 +91,10 @@ class Reader:
     def _remember(self, answer: object) -> None:
         """`$FILE`, `$JOB` and `$UPLOAD` in later steps are the ids of the ones seen last."""
         kinds = ("file", "job", "upload")
-        if isinstance(answer, dict) and answer.get("object") in kinds and "deleted" not in answer:
-            self.environment[answer["object"].upper()] = str(answer["id"])
+        if isinstance(answer, dict) and "deleted" not in answer:
+            kind = str(answer.get("object")).rpartition(".")[2]  # a `fine_tuning.job` is a job too
+            if kind in kinds:
+                self.environment[kind.upper()] = str(answer["id"])
 
 
 def assert_like(actual: object, expected: object, said: str) -> None:

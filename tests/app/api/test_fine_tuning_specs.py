@@ -93,7 +93,7 @@ def wrong_values():
         ("value", {"adapter": {"method": "lora", "r": 0}}, "adapter.r", "1"),
         ("value", {"optimizer": {"method": "sgd", "momentum": "high"}}, "optimizer.momentum", "number"),
         ("value", {"class_weights": {"red": -1}}, "class_weights", "greater than 0"),
-        ("value", {"priority": 10**6}, "priority", "1000"),
+        ("value", {"priority": 101}, "priority", "100"),
         ("value", {"metadata": {"team": 3}}, "metadata.team", "string"),
     )
 
