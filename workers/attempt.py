@@ -97,6 +97,9 @@ class Attempt:
             except DiskFull as error:
                 self._stop_for(error)
                 return
+            if self._is_stopping():
+                self._give_back()
+                return
             for old in folder.glob("run-*"):  # of runs whose worker was killed
                 shutil.rmtree(old, ignore_errors=True)
             order = Order(
@@ -320,7 +323,7 @@ class Attempt:
         self._end(status, error=error if isinstance(error, JobError) else JobError.of(error))
 
     def _out_of_time(self) -> JobError:
-        message = f"It ran {self._heartbeat.ran_s:.0f} s, and was given {self._job.time_limit_s:.0f} s."
+        message = f"It ran {self._heartbeat.ran_s:.0f} s, and was given {self._job.time_limit_s:g} s."
         hint = "Run it again with a longer time_limit_s: POST /v1/jobs/{id}/rerun."
         return JobError(code=FailureCode.TIME_LIMIT, message=message, hint=hint)
 

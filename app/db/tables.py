@@ -220,7 +220,7 @@ class JobRow(Base):
     time_limit_s: Mapped[float | None] = mapped_column(Float)
     """Seconds of running, over all attempts, after which it fails."""
     ran_s: Mapped[float] = mapped_column(Float, server_default="0")
-    """Seconds of running in attempts that are over."""
+    """Seconds of running, over all attempts, as of the last heartbeat."""
     rerun_of: Mapped[str | None] = mapped_column(ID)
     """The job whose spec, with some fields changed, this one runs."""
     facts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -240,7 +240,7 @@ class JobEventRow(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     level: Mapped[str] = mapped_column(String(16))
     kind: Mapped[str] = mapped_column(String(32))
-    """`state`, `progress`, `message`, `metrics`."""
+    """`state`, `progress`, `message`, `checkpoint`."""
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[float] = mapped_column(Float)

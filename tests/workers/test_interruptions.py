@@ -107,7 +107,7 @@ def test_a_job_ends_when_its_time_is_up_and_says_so(bench):
     bench.runner.answer(job.id)
     job = bench.get(job.id)
     assert (job.status, job.error["code"]) == (JobStatus.FAILED, "time_limit")
-    assert "was given 2 s" in job.error["message"]
+    assert "was given 1.5 s" in job.error["message"]
     assert 1.5 <= job.ran_s < 10
 
 
@@ -149,6 +149,17 @@ def test_what_a_killed_worker_left_in_the_jobs_folder_is_cleared(bench):
     bench.runner.answer(job.id)
     assert bench.get(job.id).status is JobStatus.SUCCEEDED
     assert sorted(path.name for path in left.parent.iterdir()) == ["log.txt"]
+
+
+def test_a_run_says_when_it_will_be_done(bench):
+    job_id, thread = bench.start("count", steps=80, step_s=0.05)
+    deadline = time.monotonic() + 60
+    while "estimated_finish" not in (facts := bench.get(job_id).facts):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    thread.join()
+    finished_at = bench.get(job_id).finished_at
+    assert bench.get(job_id).started_at < facts["estimated_finish"] < finished_at + 30
 
 
 def test_a_run_publishes_a_data_set_once_however_often_it_asks(bench):
