@@ -45,7 +45,7 @@ _FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
 """Networks of attention and layer norms diverge sooner."""
 _OPTIMIZER_FACTORS = {"sgd": 20.0, "lion": 0.2, "adagrad": 5.0, "rmsprop": 0.5, "adadelta": 500.0}
 _BATCH = 32
-_SEEN_IMAGES = 16_000
+_SEEN_IMAGES = 13_000
 """Pictures, repeated ones too, that a job sees by default."""
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 60
 _FEW_IMAGES = 20_000
@@ -53,6 +53,8 @@ _FEW_IMAGES = 20_000
 _SMALLEST_SIDE = 96
 """Networks that halve the sides five times see nothing in less."""
 _ROUND_SIDE = 16
+_ENLARGEMENT = 1.75
+"""Small pictures, of their shorter side: beyond that time goes and nothing is seen."""
 _CHECKPOINTS = 20
 _METRIC_ROWS = 500
 _MOST_THREADS = 32
@@ -146,7 +148,6 @@ def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretra
 
 
 def _image_size(spec: TrainSpec, architecture: Architecture, pack: Pack, is_pretrained: bool) -> int:
-    """Twice the pictures' shorter side is enough: enlarging them further costs time and tells nothing."""
     multiple, smallest = architecture.side_multiple, architecture.smallest_size
     if spec.image_size is not None:
         if not architecture.is_size_free and spec.image_size != architecture.image_size:
@@ -161,7 +162,7 @@ def _image_size(spec: TrainSpec, architecture: Architecture, pack: Pack, is_pret
         return architecture.image_size
     side = median(min(item.width, item.height) for item in pack.items)
     rounded = max(multiple, _ROUND_SIDE)
-    wanted = ceil(max(_SMALLEST_SIDE, smallest, 2 * side) / rounded) * rounded
+    wanted = ceil(max(_SMALLEST_SIDE, smallest, _ENLARGEMENT * side) / rounded) * rounded
     return min(architecture.image_size, wanted)
 
 

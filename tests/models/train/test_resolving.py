@@ -39,13 +39,13 @@ def packs(tmp_path_factory):
 
 def test_a_spec_with_a_model_alone_has_no_gaps_left(packs):
     spec = resolve(read_spec({"model": "m"}), RESNET, pack=packs(700, 737))
-    assert (spec.batch_size, spec.n_epochs, spec.steps_per_epoch, spec.total_steps) == (32, 12, 45, 540)
+    assert (spec.batch_size, spec.n_epochs, spec.steps_per_epoch, spec.total_steps) == (32, 10, 45, 450)
     assert spec.learning_rate == 2e-3
-    assert spec.image_size == 128
+    assert spec.image_size == 112
     assert [choice.method for choice in spec.augmentation] == ["random_crop"]
     assert spec.threads >= 1
-    assert spec.checkpoint_every_steps == 27
-    assert spec.log_every_steps == 2
+    assert spec.checkpoint_every_steps == 23
+    assert spec.log_every_steps == 1
     assert spec.labels == ("l0", "l1")
     assert all(
         getattr(spec, name) is not None for name in ("learning_rate", "n_epochs", "batch_size", "image_size")
@@ -54,7 +54,7 @@ def test_a_spec_with_a_model_alone_has_no_gaps_left(packs):
 
 
 @pytest.mark.parametrize(
-    ("images", "n_epochs"), [(10, 60), (100, 60), (1000, 16), (1600, 10), (5000, 4), (20_000, 3)]
+    ("images", "n_epochs"), [(10, 60), (100, 60), (1000, 13), (1300, 10), (4000, 4), (20_000, 3)]
 )
 def test_few_images_are_seen_often_and_many_seldom(packs, images, n_epochs):
     assert resolve(read_spec({"model": "m"}), RESNET, pack=packs(images)).n_epochs == n_epochs
@@ -68,10 +68,10 @@ def test_large_data_sets_are_not_changed_by_default(packs):
     ("side", "architecture", "is_pretrained", "chosen"),
     [
         (28, RESNET, True, 96),
-        (64, RESNET, True, 128),
-        (70, RESNET, True, 144),
+        (64, RESNET, True, 112),
+        (70, RESNET, True, 128),
         (500, RESNET, True, 224),
-        (64, VIT, True, 128),
+        (64, VIT, True, 112),
         (64, replace(VIT, side_multiple=32), True, 128),
         (64, replace(RESNET, is_size_free=False), True, 224),
         (64, RESNET, False, 224),
@@ -168,4 +168,4 @@ def test_the_identity_is_of_what_decides_the_bits(packs):
 def test_preprocessing_is_the_base_s_at_the_run_s_size_without_its_margin(packs):
     base = Preprocessing(height=224, width=224, crop=0.875, interpolation="bilinear", mean=(1, 2, 3))
     sized = resolve(read_spec({"model": "m"}), RESNET, pack=packs(4)).sized(base)
-    assert sized == base.model_copy(update={"height": 128, "width": 128, "crop": 1.0})
+    assert sized == base.model_copy(update={"height": 112, "width": 112, "crop": 1.0})
