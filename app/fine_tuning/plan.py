@@ -19,6 +19,7 @@ from app.registry.reference import DEFAULT_ALIAS, NAME_RULE, is_name, parse_refe
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
+from models.catalogue.adapters import why_not
 from models.catalogue.architectures import Architecture
 from models.manifest import WEIGHTS_FILE, Task
 from models.train.resolve import default_learning_rate
@@ -207,6 +208,9 @@ def _check_base(spec: TrainSpec, base: _Base) -> None:
             param="adapter.method",
             hint='Use {"method": "full"}, or a model with weights as the base.',
         )
+    row = spec.adapter.row(Kind.ADAPTER)
+    if base.architecture is not None and (reason := why_not(row, base.architecture)) is not None:
+        raise InvalidSpec(reason, param="adapter.method")
     architecture, size = base.architecture, spec.image_size
     if architecture is None or size is None:
         return

@@ -359,8 +359,8 @@ def build_optimizer(network: nn.Module, spec: ResolvedSpec) -> torch.optim.Optim
     decay = told.weight_decay if isinstance(told, Decaying) else 0.0
     trained = [one for one in network.parameters() if one.requires_grad]
     groups = [
-        ParameterGroup(parameters=[one for one in trained if one.ndim > 1], weight_decay=decay),
-        ParameterGroup(parameters=[one for one in trained if one.ndim <= 1], weight_decay=0.0),
+        ParameterGroup(parameters=[one for one in trained if one.squeeze().ndim > 1], weight_decay=decay),
+        ParameterGroup(parameters=[one for one in trained if one.squeeze().ndim <= 1], weight_decay=0.0),
     ]
     optimizer: torch.optim.Optimizer = spec.optimizer.row(Kind.OPTIMIZER).build()(
         [group for group in groups if group.parameters], told, learning_rate=spec.learning_rate

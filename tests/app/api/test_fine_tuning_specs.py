@@ -136,6 +136,7 @@ def wrong_combinations():
     yield from (
         ("combination", {"model": "resnet18", "adapter": "lora"}, "adapter.method", "full"),
         ("combination", {"model": "resnet18", "adapter": "bitfit"}, "adapter.method", "full"),
+        ("combination", {"adapter": "vera"}, "adapter.method", "lora"),
         ("combination", {"mixing": "mixup", "loss": "focal"}, "mixing", "focal"),
         ("combination", {"suffix": "mine", "output_model": "base"}, "output_model", "suffix"),
         ("combination", {"dataset": "colours"}, "dataset", "training_file"),
