@@ -6,6 +6,7 @@
 Label columns are read at once, images in small batches. `train-00000-of-00002.parquet` names the split.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.data.archive_rules import ArchiveLimits, shown
+from models.data.archive_rules import ArchiveLimits, ArchiveRefused, check_ratio, shown
 from models.data.image_manifest import LABEL_COLUMNS, SPLITS, RowError, label_of, nearest_columns
 from models.data.listing import Entry, ImageSource, Listing
 from models.data.problems import DataRefused, Problem
@@ -26,6 +27,8 @@ _LABEL_BATCH = 65_536
 _IMAGE_BATCH = 1
 """Rows. A dictionary lets a small file repeat a large image without end; one at a time, none can hurt."""
 _MAX_COLUMNS = 1000
+_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError, KeyError, OverflowError)
+"""What Arrow has been seen to raise for damaged files."""
 _SPLIT_NAME = re.compile(r"([a-z]+)(?:[-_.]|$)")
 
 
@@ -51,7 +54,7 @@ class ParquetSource(ImageSource):
             self._columns = self._list(self._parquet, limits)
         except _Unreadable as error:
             self._add_problem(error.message, error.hint)
-        except (pa.ArrowException, OSError) as error:
+        except _FAULTS as error:
             self._add_problem(
                 f"The Parquet file is damaged: {_first_line(error)}", "Write it, or send it, again."
             )
@@ -80,7 +83,7 @@ class ParquetSource(ImageSource):
                     entry = self.listing.entries.get(self._name(row))
                     if entry is not None and entry.name in wanted:
                         yield entry, value.as_py() or b""
-        except (pa.ArrowException, OSError) as error:
+        except _FAULTS as error:
             raise DataRefused(
                 [
                     Problem(
@@ -99,7 +102,7 @@ class ParquetSource(ImageSource):
         )
 
     def _list(self, parquet: pq.ParquetFile, limits: ArchiveLimits) -> _Columns:
-        _check_sizes(parquet, limits)
+        _check_sizes(parquet.metadata, _size_of(self._content), limits)
         columns = _find_columns(parquet.schema_arrow)
         listing = self.listing
         listing.labels = columns.names
@@ -131,6 +134,10 @@ class ParquetSource(ImageSource):
         self.listing.problems.add(Problem(file=self.listing.file, message=message, hint=hint))
 
 
+def _size_of(content: Path | BinaryIO) -> int:
+    return content.stat().st_size if isinstance(content, Path) else content.seek(0, os.SEEK_END)
+
+
 class _Unreadable(ValueError):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -138,26 +145,26 @@ class _Unreadable(ValueError):
         self.hint = hint
 
 
-def _check_sizes(parquet: pq.ParquetFile, limits: ArchiveLimits) -> None:
-    """Refuse what claims to unpack to too much, before it is read."""
-    facts = parquet.metadata
+def _check_sizes(facts: pq.FileMetaData, file_bytes: int, limits: ArchiveLimits) -> None:
+    """Refuse what claims to unpack to too much, before it is read.
+
+    Groups are all that is asked: the facts of a column are read by a function that ends the process when they
+    are damaged, where reading the column itself raises.
+    """
     if facts.num_rows > limits.max_members:
         raise _Unreadable(f"The file has {facts.num_rows} rows.", f"At most {limits.max_members}.")
-    for group in range(facts.num_row_groups):
-        size = facts.row_group(group).total_byte_size
-        if size > limits.max_member_bytes or _is_bomb(facts.row_group(group), limits):
-            raise _Unreadable(
-                f"Row group {group} unpacks to {size} bytes.", f"At most {limits.max_member_bytes}."
-            )
-
-
-def _is_bomb(group: pq.RowGroupMetaData, limits: ArchiveLimits) -> bool:
-    columns = (group.column(at) for at in range(group.num_columns))
-    return any(
-        column.total_uncompressed_size
-        > max(limits.free_bytes, column.total_compressed_size * limits.max_ratio)
-        for column in columns
-    )
+    sizes = [facts.row_group(group).total_byte_size for group in range(facts.num_row_groups)]
+    if max(sizes, default=0) > limits.max_member_bytes:
+        raise _Unreadable(
+            f"A row group unpacks to {max(sizes)} bytes.",
+            f"At most {limits.max_member_bytes}; write smaller ones.",
+        )
+    if sum(sizes) > limits.max_total_bytes:
+        raise _Unreadable(f"The file unpacks to {sum(sizes)} bytes.", f"At most {limits.max_total_bytes}.")
+    try:
+        check_ratio(sum(sizes), file_bytes, limits)
+    except ArchiveRefused as refused:
+        raise _Unreadable(refused.message, refused.hint or "Send the images as they are.") from refused
 
 
 def _find_columns(schema: pa.Schema) -> _Columns:
@@ -240,6 +247,8 @@ def _values(column: pa.Array) -> Iterator[object]:
         return
     words = column.dictionary.to_pylist()
     for index in column.indices.to_pylist():
+        if index is not None and not 0 <= index < len(words):
+            raise _Unreadable("The Parquet file is damaged: a label is none of its words.", "Send it again.")
         yield None if index is None else words[index]
 
 

@@ -21,7 +21,7 @@ def _written(table, **options):
 
 def parquet_ratio_bomb(rng):
     data = _parquet([bytes(rng.randint(1 << 20, 2 << 20)), png(1)], [0, 1], compression="zstd")
-    return Hostile(data, "unpacks")
+    return Hostile(data, "unpack")
 
 
 def _repeated(values, kind):
