@@ -9,10 +9,11 @@ import platform
 import subprocess
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from app.db import migrate
-from benchmarks.fire.battle import Battle, Plan, Timeline
+from benchmarks.fire.battle import Battle, Plan, Timeline, flush
 from benchmarks.fire.trainings import training_specs
 from tests.crash.workshop import Workshop
 from tests.servers import postgres_server, redis_server
@@ -53,6 +54,7 @@ def main() -> None:
             heartbeat_s=1.0,
         )
         workshop.open(given.workers)
+        shocks = {"redis_flush": partial(flush, redis_url), "postgres_crash": postgres.crash}
         try:
             plan = Plan(
                 jobs=given.jobs,
@@ -63,7 +65,7 @@ def main() -> None:
                 trainings=training_specs(workshop, given.trainings),
                 timeout_s=6 * 3600,
             )
-            verdict = Battle(plan, workshop, postgres, redis_url, timeline).fight()
+            verdict = Battle(plan, workshop, timeline, shocks).fight()
         finally:
             workshop.close()
     print(f"{path}: {verdict}")

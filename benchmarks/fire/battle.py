@@ -1,7 +1,7 @@
 """Jobs on one side, faults on the other, and a judge.
 
     asker ──► jobs, asked for again with their key when the answer was lost
-    faults: redis flushed · PostgreSQL crashed · a worker killed · a run killed · a message delivered twice
+    faults: a worker killed · a run killed · messages delivered twice · what else this world can break
     judge: every job succeeded, once, with the right result, one version each, every step measured
 
 A fault strikes only while enough jobs are open. What happens is written to a timeline as it happens.
@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO, TypeVar
 
@@ -27,14 +27,18 @@ from app.jobs.job import Job
 from app.jobs.states import JobStatus
 from app.queue import RUN_JOB, make_celery
 from tests.crash.workshop import Workshop
-from tests.servers import PostgresServer
 
 Json = dict[str, Any]
 Returned = TypeVar("Returned")
-KINDS = ("redis_flush", "postgres_crash", "worker_kill", "run_kill", "message_twice")
 MODELS = 10
 """The jobs publish versions of this many models."""
 _RETRY_S = 0.1
+
+
+def flush(redis_url: str) -> None:
+    """Every message is lost."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +79,17 @@ class Battle:
     """`fight()` it once."""
 
     def __init__(
-        self, plan: Plan, workshop: Workshop, postgres: PostgresServer, redis_url: str, timeline: Timeline
+        self, plan: Plan, workshop: Workshop, timeline: Timeline, shocks: Mapping[str, Callable[[], None]]
     ) -> None:
         self._plan = plan
         self._workshop = workshop
-        self._postgres = postgres
-        self._redis_url = redis_url
         self._timeline = timeline
+        self._strikes: dict[str, Callable[[], None]] = {
+            "worker_kill": self._kill_worker,
+            "run_kill": self._kill_run,
+            "message_twice": self._ring_twice,
+            **shocks,
+        }
         self._chance = random.Random(plan.seed)
         self._specs = [self._spec(number) for number in range(plan.jobs)]
         self._ids: dict[int, str] = {}
@@ -152,7 +160,7 @@ class Battle:
 
     def _break_things(self) -> None:
         """Strike at even distances, counted in jobs that have ended, while enough are open."""
-        faults = [kind for kind in KINDS for _ in range(self._plan.faults)]
+        faults = [kind for kind in self._strikes for _ in range(self._plan.faults)]
         self._chance.shuffle(faults)
         self._wait(lambda: self._open >= self._plan.min_open)
         span = self._plan.jobs - 2 * self._plan.min_open
@@ -164,19 +172,15 @@ class Battle:
 
     def _strike(self, kind: str) -> None:
         open_jobs = self._open
-        worker = self._chance.randrange(self._plan.workers)
-        if kind == "redis_flush":
-            with redis.Redis.from_url(self._redis_url) as client:
-                client.flushall()
-        elif kind == "postgres_crash":
-            self._postgres.crash()
-        elif kind == "worker_kill":
-            self._workshop.kill_worker(worker)
-        elif kind == "run_kill":
-            self._wait(lambda: any(self._workshop.kill_child(at) for at in range(self._plan.workers)))
-        else:
-            self._ring_twice()
+        self._strikes[kind]()
         self._timeline.tell(kind, open=open_jobs)
+
+    def _kill_worker(self) -> None:
+        self._workshop.kill_worker(self._chance.randrange(self._plan.workers))
+
+    def _kill_run(self) -> None:
+        """Wait until there is one."""
+        self._wait(lambda: any(self._workshop.kill_child(at) for at in range(self._plan.workers)))
 
     def _ring_twice(self) -> None:
         """Messages of open jobs come once more, at once and to several workers."""
@@ -207,7 +211,7 @@ class Battle:
         versions = [job.result["model"] for job in jobs.values() if job.result]
         assert len(versions) == len(set(versions)) == plan.jobs, "a job's version is missing or shared"
         assert _count_versions(workshop) == plan.jobs, "there are versions that no job stands for"
-        faults = {kind: self._timeline.counts[kind] for kind in KINDS}
+        faults = {kind: self._timeline.counts[kind] for kind in self._strikes}
         assert all(count >= plan.faults for count in faults.values()), faults
         verdict = {
             "jobs": plan.jobs,
