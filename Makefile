@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench fire clean
+.PHONY: help serve test check format bench crash fire clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ bench: $(VENV)/.dev ## measure: serving against its limit and peers, overload, f
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.overload
 	@$(BIN)/python -m benchmarks.footprint
+
+crash: $(VENV)/.dev ## kill, freeze and stop runs, workers and services at every seeded point
+	@ATHANOR_TEST_ALL_KILLS=1 $(BIN)/pytest tests/crash
 
 fire: $(VENV)/.dev ## a thousand jobs while database, broker, workers and runs fail; writes a timeline (half an hour)
 	@$(BIN)/python -m benchmarks.fire
