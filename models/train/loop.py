@@ -131,7 +131,7 @@ def train(run: TrainRun, hooks: Hooks) -> Trained:
         CheckpointDamaged, CheckpointMismatch: there is no going on from that file.
 
     """
-    with reproducible(run.adapted.network, threads=run.spec.threads):
+    with reproducible(threads=run.spec.threads):
         return _Training(run, hooks).go()
 
 

@@ -89,7 +89,7 @@ def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: P
     """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`."""
     network = adapted.network
     free, held_bytes = available_bytes(), resident_bytes()
-    with reproducible(network, threads=spec.threads):
+    with reproducible(threads=spec.threads):
         held = {
             name: tensor.detach().clone()
             for name, tensor in (*network.named_parameters(), *network.named_buffers())
