@@ -25,7 +25,7 @@ def describe(job: Json) -> str:
         "data": (job["dataset"] or job["training_file"]) if is_training else None,
         "model": (job["fine_tuned_model"] or f"{job['planned_model']} (to come)") if is_training else None,
         "parameters": _parameters(job) if is_training else None,
-        "estimate": estimate_text(job["estimate"]) if is_training and job["estimate"] else None,
+        "estimate": (estimate_text(job["estimate"] or {}) or None) if is_training else None,
         "report": job["report"]["html"] if is_training and job["report"] else None,
         "result": None if is_training else _plain(job["result"]),
         "attempts": str(job["attempts"]),
@@ -44,7 +44,8 @@ def conclude(job: Json) -> str:
     if job["object"] != "fine_tuning.job":
         return f"{job['id']} has {job['status']}."
     if job["dry_run"]:
-        return f"{job['id']}: the request is sound. {estimate_text(job['estimate'] or {})}".rstrip()
+        estimate = estimate_text(job["estimate"] or {})
+        return f"{job['id']}: the request is sound" + (f"; training takes {estimate}." if estimate else ".")
     return f"{job['fine_tuned_model']} is ready. Report: {job['report']['html']}"
 
 
@@ -53,9 +54,9 @@ def estimate_text(estimate: Json) -> str:
     said = []
     if (seconds := estimate.get("seconds")) is not None:
         said.append(f"about {seconds:.0f} s")
-    if (size_bytes := estimate.get("memory_bytes")) is not None:
+    if (size_bytes := estimate.get("peak_bytes")) is not None:
         said.append(f"{size(size_bytes)} of memory")
-    return ", ".join(said) or ", ".join(f"{name} {value}" for name, value in estimate.items())
+    return ", ".join(said)
 
 
 def past_events(client: "Client", job_id: str) -> Iterator[Json]:

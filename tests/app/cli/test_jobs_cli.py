@@ -150,7 +150,7 @@ def test_submit_can_stay_to_watch(world, athanor):
     ):
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
-    estimate = {"seconds": 42.0, "memory_bytes": 3e8}
+    estimate = {"seconds": 42.0, "peak_bytes": 3e8}
     hand = Hand(world.database, found[0].id)
     hand.note(facts={"estimate": estimate})
     hand.end(result={"dataset": "colours:2", "estimate": estimate})
