@@ -2,19 +2,22 @@
 
 import copy
 import re
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.adapt.adapter import AdaptError, read_state
 from models.build.network import head_of
 from models.catalogue.adapters import ADAPTERS
-from models.export.eager import hold_against_eager
+from models.export.eager import run_eager
 from models.export.onnx import Origin, export_classifier
-from models.export.served import ServedSession
-from models.manifest import Preprocessing
+from models.export.parity import certify
+from models.export.reference import Reference, labels_sha256, write_reference
+from models.manifest import Level, Preprocessing
 from tests.models.adapt.trained_worlds import (
     CLASSES,
     SIDE,
@@ -121,26 +124,47 @@ def test_plain_peft_loads_what_is_saved(world, tmp_path):
     world.adapted.save(tmp_path)
     loaded = PeftModel.from_pretrained(copy.deepcopy(world.base), str(tmp_path)).eval()
 
-    # PiSSA is saved as one LoRA and trained as two: the sum is taken in another order.
-    allowed = ROUNDING if world.method == "pissa" else 0.0
-    assert (answers(loaded) - answers(world.adapted.network)).abs().max() <= allowed
+    # PiSSA is saved as one LoRA and trained as two, BOFT multiplies blocks: sums are taken in another order.
+    allowed = ROUNDING if world.method in {"pissa", "boft"} else 0.0
+    expected = answers(world.adapted.network)
+    assert (answers(loaded) - expected).abs().max() <= allowed * max(1.0, expected.abs().max())
 
 
-def test_merged_it_is_a_plain_network_that_exports_and_computes_the_same(world, tmp_path):
+def test_merged_it_is_a_plain_network_that_computes_the_same(world):
     merged = world.adapted.merge()
     expected = answers(world.adapted.network)
+
     assert merged.state_dict().keys() == world.base.state_dict().keys()
     assert type(merged.get_submodule(head_of(merged))) is torch.nn.Linear
     assert (answers(merged) - expected).abs().max() <= ROUNDING * max(1.0, expected.abs().max())
 
-    row = architecture_row(world.architecture)
-    preprocessing = Preprocessing(height=SIDE, width=SIDE, mean=row.mean, std=row.std)
-    labels = [f"class {number}" for number in range(CLASSES)]
-    export_classifier(merged, preprocessing, labels, tmp_path / "model.onnx", origin=Origin())
-    session = ServedSession(tmp_path / "model.onnx")
+
+def test_its_graph_is_certified_against_the_network_before_it_was_merged(world, tmp_path):
+    row, labels = architecture_row(world.architecture), tuple(f"class {at}" for at in range(CLASSES))
+    preprocessing = Preprocessing(height=SIDE, width=SIDE, crop=1.0, mean=row.mean, std=row.std)
     images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    for batch in (images[:1], images):
-        hold_against_eager(session.run, merged, preprocessing, batch)
+    logits = run_eager(world.adapted.network, preprocessing, images)
+    reference = Reference(
+        samples=tuple(png(image) for image in images),
+        logits=logits,
+        labels=tuple(labels[best] for best in logits.argmax(axis=1)),
+        by="eager PyTorch",
+        all_labels_sha256=labels_sha256(labels),
+    )
+    write_reference(tmp_path / "reference.safetensors", reference)
+
+    model = tmp_path / "model.onnx"
+    manifest = export_classifier(world.adapted.merge(), preprocessing, labels, model, origin=Origin())
+    certificate = certify(model, manifest, tmp_path / "reference.safetensors")
+
+    assert certificate.level is Level.CERTIFIED
+    assert certificate.agreement.samples == 3
+
+
+def png(image: np.ndarray) -> bytes:
+    data = BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    return data.getvalue()
 
 
 def test_batch_normalisation_keeps_its_statistics_unless_all_is_trained(world):
