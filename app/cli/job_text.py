@@ -53,7 +53,7 @@ def estimate_text(estimate: Json) -> str:
     """A preflight's estimate; what it does not say is left out."""
     said = []
     if (seconds := estimate.get("seconds")) is not None:
-        said.append(f"about {seconds:.0f} s")
+        said.append(f"about {seconds:.{0 if seconds >= 10 else 1}f} s")
     if (size_bytes := estimate.get("peak_bytes")) is not None:
         said.append(f"{size(size_bytes)} of memory")
     return ", ".join(said)
