@@ -122,7 +122,7 @@ _LORA = Adapter(
     parameters=LowRankParameters,
     licence="Apache-2.0",
     paper="Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models",
-    proof=Proof.EXPORTS,
+    proof=Proof.SERVES,
 )
 
 
