@@ -11,6 +11,7 @@ up from any of its checkpoints: what a step does depends on its number and on wh
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -51,7 +52,7 @@ class Interrupted(Exception):
 
 
 class Diverged(ArithmeticError):
-    """The loss is not a finite number any more."""
+    """The loss, or the norm of its gradients, is not a finite number any more."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"The loss is not finite at step {step}. A lower learning rate may help.")
@@ -261,7 +262,8 @@ class _Training:
     def _row(self) -> dict[str, float]:
         losses = [float(loss) for loss in self._losses]
         loss = sum(losses) / len(losses)
-        if not abs(loss) < float("inf"):
+        norm = 0.0 if self._norm is None else float(self._norm)
+        if not (isfinite(loss) and isfinite(norm)):
             raise Diverged(self._step)
         self._losses.clear()
         now_s = perf_counter()
@@ -274,14 +276,14 @@ class _Training:
             "data_wait_share": self._run.batches.waited_s / max(1e-9, now_s - self._began_s),
         }
         if self._norm is not None:
-            row["grad_norm"] = float(self._norm)
+            row["grad_norm"] = norm
         self._row_s, self._row_step = now_s, self._step
         return row
 
     def _validate(self, source: BatchSource) -> dict[str, float]:
         live = self._average.swap_into(self._network) if self._average is not None else {}
         metrics = validation_metrics(*predict(self._network, source, precision=self._spec.precision))
-        if not abs(metrics["valid_loss"]) < float("inf"):
+        if not isfinite(metrics["valid_loss"]):
             raise Diverged(self._step)
         is_best = self._best.is_beaten_by(metrics)
         if is_best:
@@ -306,7 +308,7 @@ class _Training:
             "best": self._best.weights,
         }
         losses = [float(loss) for loss in self._losses]
-        if not all(abs(loss) < float("inf") for loss in losses):
+        if not all(map(isfinite, losses)):
             raise Diverged(self._step)
         facts = {
             "spec": self._spec.model_dump(mode="json"),

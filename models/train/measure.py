@@ -34,6 +34,8 @@ _WORKSPACE = 1.5
 """A step's memory, of what it keeps for its backward pass: gradients of activations and kernels' buffers come
 on top."""
 _MOST_STEPS = 5
+_STEPS_PER_MEASURED = 150
+"""One step more is measured for so many that the run has: measuring may not cost what it tells."""
 _ENOUGH_S = 2.0
 """Of measured steps."""
 _CHECKPOINT_S = 30.0
@@ -134,7 +136,8 @@ def _measure(
     reset_peak()
     step.take(batch)  # the first one of a shape prepares kernels
     took_s = [step.take(batch)]
-    while len(took_s) < _MOST_STEPS and sum(took_s) < _ENOUGH_S:
+    most = min(_MOST_STEPS, spec.total_steps // _STEPS_PER_MEASURED)
+    while len(took_s) < most and sum(took_s) < _ENOUGH_S:
         took_s.append(step.take(batch))
     peak = peak_bytes()
     accumulate = spec.accumulate_steps * 2**halvings

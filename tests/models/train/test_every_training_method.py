@@ -1,0 +1,37 @@
+"""Every method of the kinds that the loop uses takes steps, changes the network and reports."""
+
+import math
+
+import pytest
+
+from models.catalogue import CATALOGUE, Kind, Proof
+from models.train.spec import CHOICES
+from tests.models.train.tiny_runs import TinyTrainable, bits, resolved, run_through
+
+FIELDS = {field: kind for field, kind in CHOICES.items() if kind is not Kind.ADAPTER}
+METHODS = [(field, row) for field, kind in FIELDS.items() for row in CATALOGUE.find(kind=kind)]
+
+
+def test_the_matrix_has_every_row():
+    assert len(METHODS) == 36
+    assert all(row.proof is Proof.TRAINS for _, row in METHODS)
+
+
+@pytest.mark.parametrize(("field", "row"), METHODS, ids=[f"{field}-{row.id}" for field, row in METHODS])
+def test_a_method_trains(pack, tmp_path, field, row):
+    spec = resolved(pack, max_steps=3, n_epochs=None, **{field: row.id})
+    trainable, diary, trained = run_through(pack, spec, tmp_path)
+    assert trained.steps == 3
+    assert list(diary.rows) == [1, 2, 3]
+    assert all(math.isfinite(value) for row in diary.rows.values() for value in row.values())
+    before, after = bits(TinyTrainable().network), bits(trainable.network)
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"0.weight", "3.weight", "8.weight"} <= changed
+
+
+@pytest.mark.parametrize(("field", "row"), METHODS, ids=[f"{field}-{row.id}" for field, row in METHODS])
+def test_a_method_says_what_it_can_be_told(field, row):
+    schema = row.parameters.model_json_schema()
+    for name, told in schema.get("properties", {}).items():
+        assert told.get("description"), f"{row.id}.{name} has no docstring"
+        assert "default" in told, f"{row.id}.{name} has no default"
