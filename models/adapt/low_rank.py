@@ -28,7 +28,18 @@ def build_rslora(network: nn.Module, parameters: LowRankParameters, site: Site) 
 
 def build_dora(network: nn.Module, parameters: LowRankParameters, site: Site) -> PeftAdapted:
     """Liu et al. 2024. With dropout peft convolves by itself, so layers that pad otherwise are left alone."""
-    return _build(network, parameters, site, refuse=(grouped, dilated, of_own_kind), has_magnitude=True)
+    adapted = _build(network, parameters, site, refuse=(grouped, dilated, of_own_kind), has_magnitude=True)
+    for layer in network.modules():
+        if getattr(layer, "lora_magnitude_vector", None):
+            layer.register_forward_pre_hook(_lay_out)
+    return adapted
+
+
+def _lay_out(layer: nn.Module, _inputs: object) -> None:
+    """Undo channels-last in a layer: peft's DoRA takes the weights of convolutions for plain matrices."""
+    for parameter in layer.parameters():
+        if not parameter.is_contiguous():
+            parameter.data = parameter.data.contiguous()
 
 
 def _build(

@@ -26,13 +26,6 @@ def pattern(targets: Targets) -> str:
     return "|".join(re.escape(name) for name in targets.names)
 
 
-def _lay_out(layer: nn.Module, _inputs: object) -> None:
-    """Undo channels-last in a layer: peft's DoRA and BOFT take convolutions' weights for plain matrices."""
-    for parameter in layer.parameters():
-        if not parameter.is_contiguous():
-            parameter.data = parameter.data.contiguous()
-
-
 class PeftAdapted(Adapted):
     """A network that peft has put an adapter into."""
 
@@ -41,7 +34,6 @@ class PeftAdapted(Adapted):
     ) -> None:
         declare_torchvision_operators()
         from peft import get_peft_model  # noqa: PLC0415 - after the declaration, and takes seconds
-        from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415 - see above
 
         super().__init__(network, site, skipped=skipped)
         self._plain_parameters = {name: tensor.numel() for name, tensor in network.named_parameters()}
@@ -49,9 +41,6 @@ class PeftAdapted(Adapted):
             # Its list of layers' kinds lacks normalisation, which LN tuning is about.
             warnings.filterwarnings("ignore", message="Unsupported layer type")
             self._peft: Any = get_peft_model(network, config)
-        for layer in network.modules():
-            if isinstance(layer, BaseTunerLayer):
-                layer.register_forward_pre_hook(_lay_out)
 
     @property
     def total_parameters(self) -> int:
