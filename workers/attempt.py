@@ -41,6 +41,8 @@ STOP_WITHIN_S = 5.5
 supervisor's own patience, have to fit into the ten seconds that a service has to go."""
 PAUSE_WITHIN_S = 30.0
 """The same when its job is to pause: nobody waits for the worker then."""
+AWAY_S = 2.0
+"""A run that met a database or an object store that was away is tried again after this long, seconds."""
 RETRY_EVERY_S = 0.5
 """Pause before a write is tried again while database or object store are away, seconds."""
 
@@ -285,7 +287,7 @@ class Attempt:
             elif self._leave_by_s is not None:  # it left, or died on its way
                 self._give_back()
             else:
-                self._lose(code, last)
+                self._lose(_cause(code, last))
 
     def _give_back(self) -> None:
         """The attempt is over through no fault of the job's."""
@@ -295,23 +297,21 @@ class Attempt:
         )
         _log.info("job_given_back", status=after.value)
 
-    def _lose(self, code: int, last: Line | None) -> None:
-        """The child died without a word: another try, or none left."""
-        reason = "the child process " + (
-            f"was killed by signal {-code}"
-            if code < 0
-            else f"left with exit code {code}"
-            if last is None
-            else "left off without being asked to"
-        )
+    def _lose(self, reason: str, error: JobError | None = None) -> None:
+        """The run is lost: another try, or none left."""
         job, ran_s = self._job, self._heartbeat.ran_s
-        queued = self._persist(lambda: self._place.store.lose(job.id, job.token, reason=reason, ran_s=ran_s))
-        _log.warning("job_child_died", reason=reason, retried=queued)
+        queued = self._persist(
+            lambda: self._place.store.lose(job.id, job.token, reason=reason, error=error, ran_s=ran_s)
+        )
+        _log.warning("job_run_lost", reason=reason, retried=queued)
 
     def _fail(self, last: Failed) -> None:
         error = JobError(code=last.code, message=last.message, hint=last.hint)
         if last.code == DiskFull.code:
             self._stop_for(error)
+        elif last.may_pass:
+            time.sleep(AWAY_S)
+            self._lose(f"its run failed ({last.message})", error)
         else:
             self._end(JobStatus.FAILED, error=error)
 
@@ -381,3 +381,11 @@ class Attempt:
                     raise LeaseLost from error
                 _log.warning("job_write_failed", error=error.message, cause=repr(error.__cause__))
                 time.sleep(RETRY_EVERY_S)
+
+
+def _cause(code: int, last: Line | None) -> str:
+    """Why a child ended that neither succeeded nor failed."""
+    if last is not None:
+        return "the child process left off without being asked to"
+    ended = f"was killed by signal {-code}" if code < 0 else f"left with exit code {code}"
+    return f"the child process {ended}"

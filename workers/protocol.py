@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.errors import AppError
+from app.errors import AppError, ObjectDamaged, StorageUnavailable
 from app.settings import Settings
 from models.manifest import Certificate, Manifest
 
@@ -161,17 +161,19 @@ class Done(_Line):
 
 
 class Failed(_Line):
-    """The run failed for a reason that another try would meet again. The last line."""
+    """The run failed, for a reason that another try would meet again unless it `may_pass`. The last line."""
 
     type: Literal["failed"] = "failed"
     code: str
     message: Text
     hint: Text | None = None
+    may_pass: bool = False
 
     @classmethod
     def of(cls, error: AppError) -> "Failed":
         """What a kind raised."""
-        return cls(code=error.code, message=error.message, hint=error.hint)
+        away = isinstance(error, StorageUnavailable) and not isinstance(error, ObjectDamaged)
+        return cls(code=error.code, message=error.message, hint=error.hint, may_pass=away)
 
 
 class Left(_Line):

@@ -5,6 +5,7 @@ the token is old and the write raises LeaseLost without touching anything. All t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session, aliased
@@ -24,6 +25,10 @@ __all__ = ["MAX_ATTEMPTS", "JobStore", "LeaseLost"]
 MAX_ATTEMPTS = 3
 """Runs in a row, none with a new checkpoint, that a job gets before it fails for having killed, or lost, each
 of them."""
+
+
+_HINT = "The job's log file says what it did last; a lack of memory is the likeliest cause."
+_WORKER_LOST = JobError(code=FailureCode.WORKER_LOST, message="its worker fell silent", hint=_HINT)
 
 
 class JobStore:
@@ -147,14 +152,22 @@ class JobStore:
             move(session, JobStatus.RUNNING, after, *held(job_id, token), message=message, values=values)
             return after
 
-    def lose(self, job_id: str, token: int, *, reason: str, ran_s: float | None = None) -> bool:
-        """The run died under its worker: try again, or fail after too often. True when it is queued again.
-
-        Raises LeaseLost.
+    def lose(
+        self,
+        job_id: str,
+        token: int,
+        *,
+        reason: str,
+        error: JobError | None = None,
+        ran_s: float | None = None,
+    ) -> bool:
+        """The run came to nothing: try again, or fail after too often, with that error if one is given. True
+        when it is queued again. Raises LeaseLost.
         """
+        given_up = error or JobError(code=FailureCode.CHILD_DIED, message=reason, hint=_HINT)
         with self._database.begin() as session:
             row = write_held(session, job_id, token, _ran(ran_s))
-            after = self._retry(session, row, code=FailureCode.CHILD_DIED, reason=reason)
+            after = self._retry(session, row, given_up, reason=reason)
             return after is JobStatus.QUEUED
 
     def requeue_stalled(self) -> list[str]:
@@ -166,9 +179,7 @@ class JobStore:
         queued = []
         with self._database.begin() as session:
             for row in session.scalars(select(JobRow).where(*stalled).with_for_update(skip_locked=True)):
-                after = self._retry(
-                    session, row, code=FailureCode.WORKER_LOST, reason="its worker fell silent"
-                )
+                after = self._retry(session, row, _WORKER_LOST, reason=_WORKER_LOST.message)
                 if after is JobStatus.QUEUED:
                     queued.append(row.id)
         return queued
@@ -188,8 +199,8 @@ class JobStore:
                 session.scalars(statement.returning(JobRow.id).execution_options(synchronize_session=False))
             )
 
-    def _retry(self, session: Session, row: JobRow, *, code: FailureCode, reason: str) -> JobStatus:
-        """A run is lost: where its job, whose row is locked, goes now."""
+    def _retry(self, session: Session, row: JobRow, given_up: JobError, *, reason: str) -> JobStatus:
+        """A run is lost: where its job, whose row is locked, goes now. The error is for giving up."""
         mine = held(row.id, row.lease_token)
         tries = row.attempts - int((row.facts or {}).get(CHECKPOINTED_ATTEMPT, 0))
         values: Json = {"rung_at": database_now()}
@@ -203,8 +214,7 @@ class JobStore:
             after = JobStatus.FAILED
             without = " without a new checkpoint" if tries < row.attempts else ""
             message = f"Given up after {self._max_attempts} attempts{without}: {reason}."
-            hint = "The job's log file says what it did last; a lack of memory is the likeliest cause."
-            values["error"] = JobError(code=code, message=message, hint=hint).to_dict()
+            values["error"] = replace(given_up, message=message).to_dict()
         move(session, JobStatus.RUNNING, after, *mine, message=message, values=values)
         return after
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from app.errors import ImportRefused
+from app.errors import ImportRefused, ObjectDamaged, StorageUnavailable
 from workers.context import DatasetParcel, Interrupted, JobContext, Outcome
 
 KINDS = {
@@ -17,6 +17,7 @@ KINDS = {
     for name in (
         "nap", "refuse", "fault", "kill_self", "segfault", "leave", "kill_self_once", "chatter", "deaf",
         "leave_process", "context_facts", "publish", "leave_unasked", "fill_disk", "publish_dataset",
+        "meet_outage",
     )
 }  # fmt: skip
 KINDS["count"] = "workers.kinds.count:run"
@@ -134,3 +135,11 @@ def publish_dataset(context: JobContext) -> Outcome:
         name=context.spec["name"], task=context.spec["task"], pack=pack, source={"file_ids": []}, report={}
     )
     return Outcome(result={"datasets": [context.publish_dataset(parcel) for _ in range(2)]})
+
+
+def meet_outage(context: JobContext) -> Outcome:
+    if context.spec.get("is_damage"):
+        raise ObjectDamaged("Stored bytes do not match their hash.")
+    if context.attempt <= context.spec["attempts"]:
+        raise StorageUnavailable("The database cannot answer now.", hint="The call can be repeated.")
+    return Outcome()

@@ -137,6 +137,20 @@ def test_without_room_a_new_job_fails_and_one_that_has_a_checkpoint_is_paused(be
     assert bench.get(job_id).status is JobStatus.SUCCEEDED
 
 
+def test_a_run_that_meets_an_outage_is_tried_again_and_given_up_with_its_own_error(bench, monkeypatch):
+    monkeypatch.setattr("workers.attempt.AWAY_S", 0.0)
+    job = bench.run("meet_outage", attempts=2)
+    assert (job.status, job.attempts) == (JobStatus.SUCCEEDED, 3)
+    job = bench.run("meet_outage", attempts=3)
+    assert (job.status, job.attempts, job.error["code"]) == (JobStatus.FAILED, 3, "storage_unavailable")
+    assert "The database cannot answer now" in job.error["message"]
+
+
+def test_damage_is_not_tried_again(bench):
+    job = bench.run("meet_outage", is_damage=True)
+    assert (job.status, job.attempts, job.error["code"]) == (JobStatus.FAILED, 1, "storage_unavailable")
+
+
 def test_a_kind_that_meets_a_full_disk_fails_as_such(bench):
     assert bench.run("fill_disk").error["code"] == "disk_full"
 
