@@ -38,7 +38,7 @@ from models.train.checkpoint import (
 from models.train.choosing import Best
 from models.train.feed import Batch, BatchSource
 from models.train.parts import ParameterGroup
-from models.train.predict import predict, validation_metrics
+from models.train.predict import Stopped, predict, validation_metrics
 from models.train.reproducible import reproducible
 from models.train.resolve import ResolvedSpec
 
@@ -103,7 +103,7 @@ class Hooks:
     """A checkpoint has been written; the file is the receiver's, to keep, move or remove."""
     progress: Callable[[float], None] = lambda _fraction: None
     should_stop: Callable[[], bool] = lambda: False
-    """Asked after every step."""
+    """Asked after every step and every batch of validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +168,8 @@ class _Training:
         self._best = Best()
         self._step = 0
         self._is_over = False
+        self._is_step_told = True
+        """Its row, validation and checkpoint are done."""
         self._losses: list[torch.Tensor] = []
         """Of the steps since the last row of metrics."""
         self._norm: torch.Tensor | None = None
@@ -178,14 +180,14 @@ class _Training:
         if run.resume is not None:
             self._restore(read_checkpoint(run.resume))
 
-    # ------------------------------------------------------------------------------------------- running
-
     def go(self) -> Trained:
         """Run to the end."""
         sizes, spec = self._run.batches.batch_sizes, self._spec
         epoch, at = divmod(self._step, spec.steps_per_epoch)
         first = epoch * len(sizes) + at * spec.accumulate_steps
         last = -(-spec.total_steps // spec.steps_per_epoch) * len(sizes)
+        if not self._is_step_told:
+            self._after_step()
         with closing(self._run.batches.stream(first, last)) as stream:
             while self._step < spec.total_steps and not self._is_over:
                 self._one_step(stream)
@@ -250,8 +252,10 @@ class _Training:
             row = self._row()
             if ends_epoch and self._run.validation is not None and self._run.validation.batch_sizes:
                 row |= self._validate(self._run.validation)
+            self._losses.clear()
             self._hooks.metrics(self._step, row)
             self._hooks.progress(self._step / spec.total_steps)
+        self._is_step_told = True
         is_asked = self._hooks.should_stop()
         is_over = is_last or self._is_over
         if is_over or is_asked or self._step % spec.checkpoint_every_steps == 0:
@@ -265,12 +269,11 @@ class _Training:
         norm = 0.0 if self._norm is None else float(self._norm)
         if not (isfinite(loss) and isfinite(norm)):
             raise Diverged(self._step)
-        self._losses.clear()
         now_s = perf_counter()
         images = (self._step - self._row_step) * self._spec.training_images / self._spec.steps_per_epoch
         row = {
             "train_loss": loss,
-            "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
+            "learning_rate": self._highest_rates[0] * self._rate(self._step - 1),
             "epoch": self._step / self._spec.steps_per_epoch,
             "images_per_s": images / max(1e-9, now_s - self._row_s),
             "data_wait_share": self._run.batches.waited_s / max(1e-9, now_s - self._began_s),
@@ -282,7 +285,19 @@ class _Training:
 
     def _validate(self, source: BatchSource) -> dict[str, float]:
         live = self._average.swap_into(self._network) if self._average is not None else {}
-        metrics = validation_metrics(*predict(self._network, source, precision=self._spec.precision))
+        try:
+            seen = predict(
+                self._network,
+                source,
+                precision=self._spec.precision,
+                should_stop=self._hooks.should_stop,
+            )
+        except Stopped:
+            copy_into(self._network, live)
+            self._is_step_told = False
+            self._save({})
+            raise Interrupted(self._step) from None
+        metrics = validation_metrics(*seen)
         if not isfinite(metrics["valid_loss"]):
             raise Diverged(self._step)
         is_best = self._best.is_beaten_by(metrics)
@@ -295,8 +310,6 @@ class _Training:
         self._is_over = self._best.wants_to_stop(metrics, self._spec.early_stopping, is_best=is_best)
         self._row_s = perf_counter()
         return metrics
-
-    # -------------------------------------------------------------------------------------- checkpoints
 
     def _save(self, row: Mapping[str, float]) -> None:
         state, numbers = optimizer_section(self._optimizer)
@@ -317,7 +330,9 @@ class _Training:
             "best": self._best.facts(),
             "optimizer": numbers,
             "losses": losses,
+            "norm": None if self._norm is None else float(self._norm),
             "is_over": self._is_over,
+            "is_step_told": self._is_step_told,
         }
         path = write_checkpoint(
             self._run.work_dir, Checkpoint(step=self._step, facts=facts, sections=sections)
@@ -337,7 +352,8 @@ class _Training:
             self._average.restore(checkpoint.section("average"))
         self._best = Best(**facts["best"], weights=checkpoint.section("best"))
         self._losses = [torch.tensor(loss, device=self._device) for loss in facts["losses"]]
-        self._is_over = facts["is_over"]
+        self._norm = None if facts["norm"] is None else torch.tensor(facts["norm"])
+        self._is_over, self._is_step_told = facts["is_over"], facts["is_step_told"]
         self._step = self._row_step = self._resumed_from = checkpoint.step
         here = versions()
         self._other_versions = tuple(

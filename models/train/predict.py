@@ -1,5 +1,7 @@
 """Logits of a network for all batches of a source."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,10 +10,21 @@ from torch import nn
 from models.train.feed import BatchSource
 
 
+class Stopped(Exception):
+    """It was asked to stop before it had seen everything."""
+
+
 def predict(
-    network: nn.Module, source: BatchSource, *, precision: str = "fp32"
+    network: nn.Module,
+    source: BatchSource,
+    *,
+    precision: str = "fp32",
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Logits (n, c) and labels (n,) of one epoch, in the source's order. Leaves the network in eval mode."""
+    """Logits (n, c) and labels (n,) of one epoch, in the source's order. Leaves the network in eval mode.
+
+    Raises Stopped when `should_stop`, asked after every batch, says so.
+    """
     network.eval()
     device = next(network.parameters()).device
     logits, targets = [], []
@@ -20,6 +33,8 @@ def predict(
         for images, labels in source.stream(0, len(source.batch_sizes)):
             logits.append(network(images.to(device)).float().cpu().numpy())
             targets.append(labels.numpy())
+            if should_stop():
+                raise Stopped
     return np.concatenate(logits), np.concatenate(targets)
 
 

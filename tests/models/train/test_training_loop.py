@@ -1,5 +1,6 @@
 """What a run promises: the same bits whenever it is run, and from wherever it is taken up."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -93,19 +94,32 @@ def test_every_optimiser_goes_on_to_the_same_bits(pack, tmp_path, optimizer):
     assert bits(whole.network) != bits(TinyTrainable().network)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 5, 6, 11])
-def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_of_its_last_step(pack, tmp_path, stop_after):
-    spec = resolved(pack, **{**EVERYTHING, "checkpoint_every_steps": 1000})
+@pytest.mark.parametrize("log_every_steps", [1, 4])
+def test_a_run_that_is_asked_to_stop_at_any_moment_goes_on_to_the_same_bits(pack, tmp_path, log_every_steps):
+    """After a step, and between two batches of validation."""
+    spec = resolved(pack, **{**EVERYTHING, "checkpoint_every_steps": 1000, "n_epochs": 2})
+    spec = spec.model_copy(update={"log_every_steps": log_every_steps})
     whole, diary, _ = run_through(pack, spec, tmp_path / "whole")
-    stopping = Diary(stop_after=stop_after)
-    with pytest.raises(Interrupted) as interrupted:
-        train(train_run(pack, spec, tmp_path / "stopped"), stopping.hooks())
-    assert interrupted.value.step == stop_after
-    assert list(stopping.checkpoints) == [stop_after]
-
-    resumed, later, _ = run_through(pack, spec, tmp_path / "resumed", resume=stopping.checkpoints[stop_after])
-    assert bits(resumed.network) == bits(whole.network)
-    assert {**stopping.rows, **later.rows} == diary.rows
+    stops = []
+    for stop_after in itertools.count(1):
+        stopping = Diary(stop_after=stop_after)
+        run = train_run(pack, spec, tmp_path / f"stopped-{stop_after}")
+        try:
+            train(run, stopping.hooks())
+        except Interrupted as interrupted:
+            stops.append(interrupted.step)
+        else:
+            break
+        (path,) = stopping.checkpoints.values()
+        assert list(stopping.checkpoints) == stops[-1:]
+        resumed, later, _ = run_through(pack, spec, tmp_path / f"resumed-{stop_after}", resume=path)
+        assert bits(resumed.network) == bits(whole.network), f"stopped at {stop_after}"
+        assert not stopping.rows.keys() & later.rows.keys()
+        assert {**stopping.rows, **later.rows} == diary.rows, f"stopped at {stop_after}"
+    batches = len(run.validation.batch_sizes)
+    # Asked after each step but the last, which ends the run anyway, and after each batch of validation.
+    assert len(stops) == spec.total_steps - 1 + 2 * batches
+    assert set(stops) == set(range(1, spec.total_steps + 1))
 
 
 def test_a_finished_run_taken_up_again_takes_no_step(pack, tmp_path):
