@@ -48,6 +48,8 @@ _BATCH = 32
 _SEEN_IMAGES = 13_000
 """Pictures, repeated ones too, that a job sees by default."""
 _FEWEST_EPOCHS, _MOST_EPOCHS = 3, 60
+_SEEN_FROM_SCRATCH = 500_000
+_FEWEST_FROM_SCRATCH, _MOST_FROM_SCRATCH = 10, 100
 _FEW_IMAGES = 20_000
 """Below this, pictures are shifted a little by default: the one change that no label minds."""
 _SMALLEST_SIDE = 96
@@ -111,7 +113,7 @@ def resolve(
         raise SpecError("The data set has no training images.", param="training_file")
     batch_size = min(spec.batch_size or _BATCH, images)
     steps_per_epoch = ceil(ceil(images / batch_size) / spec.accumulate_steps)
-    n_epochs = spec.n_epochs or _epochs(spec, images, steps_per_epoch)
+    n_epochs = spec.n_epochs or _epochs(spec, images, steps_per_epoch, is_pretrained)
     total_steps = min(n_epochs * steps_per_epoch, spec.max_steps or n_epochs * steps_per_epoch)
     augmentation = spec.augmentation
     if augmentation is None:
@@ -134,9 +136,11 @@ def resolve(
     return ResolvedSpec.model_validate({**dict(spec), **chosen})
 
 
-def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int) -> int:
+def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int, is_pretrained: bool) -> int:
     if spec.max_steps is not None:
         return ceil(spec.max_steps / steps_per_epoch)
+    if not is_pretrained:
+        return max(_FEWEST_FROM_SCRATCH, min(_MOST_FROM_SCRATCH, ceil(_SEEN_FROM_SCRATCH / images)))
     return max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
 
 

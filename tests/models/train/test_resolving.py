@@ -60,6 +60,12 @@ def test_few_images_are_seen_often_and_many_seldom(packs, images, n_epochs):
     assert resolve(read_spec({"model": "m"}), RESNET, pack=packs(images)).n_epochs == n_epochs
 
 
+@pytest.mark.parametrize(("images", "n_epochs"), [(100, 100), (20_000, 25), (60_000, 10)])
+def test_a_network_that_knows_nothing_yet_takes_longer(packs, images, n_epochs):
+    spec = resolve(read_spec({"model": "m"}), RESNET, pack=packs(images), is_pretrained=False)
+    assert spec.n_epochs == n_epochs
+
+
 def test_large_data_sets_are_not_changed_by_default(packs):
     assert resolve(read_spec({"model": "m"}), RESNET, pack=packs(20_000)).augmentation == ()
 
