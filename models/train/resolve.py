@@ -45,13 +45,15 @@ _FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
 """Networks of attention and layer norms diverge sooner."""
 _OPTIMIZER_FACTORS = {"sgd": 20.0, "lion": 0.2, "adagrad": 5.0, "rmsprop": 0.5, "adadelta": 500.0}
 _BATCH = 32
-_SEEN_IMAGES = 13_000
+_SEEN_IMAGES = 10_000
 """Pictures, repeated ones too, that a job sees by default."""
-_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 60
+_FEWEST_EPOCHS, _MOST_EPOCHS = 5, 60
+_FEWEST_EPOCHS_OF_MANY = 3
 _SEEN_FROM_SCRATCH = 500_000
 _FEWEST_FROM_SCRATCH, _MOST_FROM_SCRATCH = 10, 100
 _FEW_IMAGES = 20_000
-"""Below this, pictures are shifted a little by default: the one change that no label minds."""
+"""Below this, pictures are shifted a little by default: the one change that no label minds. From here on,
+fewer epochs are enough."""
 _SMALLEST_SIDE = 96
 """Networks that halve the sides five times see nothing in less."""
 _ROUND_SIDE = 16
@@ -141,7 +143,8 @@ def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int, is_pretrained: b
         return ceil(spec.max_steps / steps_per_epoch)
     if not is_pretrained:
         return max(_FEWEST_FROM_SCRATCH, min(_MOST_FROM_SCRATCH, ceil(_SEEN_FROM_SCRATCH / images)))
-    return max(_FEWEST_EPOCHS, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
+    fewest = _FEWEST_EPOCHS if images < _FEW_IMAGES else _FEWEST_EPOCHS_OF_MANY
+    return max(fewest, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
 
 
 def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretrained: bool) -> float:

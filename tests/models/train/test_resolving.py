@@ -39,12 +39,12 @@ def packs(tmp_path_factory):
 
 def test_a_spec_with_a_model_alone_has_no_gaps_left(packs):
     spec = resolve(read_spec({"model": "m"}), RESNET, pack=packs(700, 737))
-    assert (spec.batch_size, spec.n_epochs, spec.steps_per_epoch, spec.total_steps) == (32, 10, 45, 450)
+    assert (spec.batch_size, spec.n_epochs, spec.steps_per_epoch, spec.total_steps) == (32, 7, 45, 315)
     assert spec.learning_rate == 2e-3
     assert spec.image_size == 112
     assert [choice.method for choice in spec.augmentation] == ["random_crop"]
     assert spec.threads >= 1
-    assert spec.checkpoint_every_steps == 23
+    assert spec.checkpoint_every_steps == 16
     assert spec.log_every_steps == 1
     assert spec.labels == ("l0", "l1")
     assert all(
@@ -54,7 +54,7 @@ def test_a_spec_with_a_model_alone_has_no_gaps_left(packs):
 
 
 @pytest.mark.parametrize(
-    ("images", "n_epochs"), [(10, 60), (100, 60), (1000, 13), (1300, 10), (4000, 4), (20_000, 3)]
+    ("images", "n_epochs"), [(10, 60), (100, 60), (1000, 10), (1300, 8), (4000, 5), (20_000, 3)]
 )
 def test_few_images_are_seen_often_and_many_seldom(packs, images, n_epochs):
     assert resolve(read_spec({"model": "m"}), RESNET, pack=packs(images)).n_epochs == n_epochs
