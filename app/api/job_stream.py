@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 async def stream_job_events(
     job_id: JobId, principal: PrincipalDep, services: ServicesDep, last_event_id: LastEventId = None
 ) -> Response:
-    """Events named `state`, `progress`, `message` and `metrics`, from the first on; and `status`, without an
+    """Events named `state`, `progress`, `message`, `metrics` and `checkpoint`; and `status`, without an
     id, whenever the job's progress moves. Ends with the job."""
     return await stream_events(services.feed, principal, job_id, last_event_id=last_event_id, encode=_encode)
 
