@@ -10,6 +10,7 @@ epoch and place in the epoch alone, so that a run can begin with any batch and s
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 from time import perf_counter
@@ -67,38 +68,41 @@ def even_sizes(images: int, batch_size: int) -> list[int]:
     return [small + (at < larger) for at in range(batches)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How pictures become batches."""
+
+    batch_size: int
+    seed: int = 0
+    sampler: Choice | None = None
+    """None: in the pack's order."""
+    augmentation: Sequence[Choice] = ()
+    threads: int = 1
+    """That make batches ahead."""
+    cache_bytes: int | None = None
+    """For decoded pictures, as many as fit; None: a share of the free memory."""
+
+
 class PackSource:
     """Batches of one split of a pack."""
 
-    def __init__(  # noqa: PLR0913 - what `of` takes from a spec
-        self,
-        pack: Pack,
-        items: Sequence[Item],
-        *,
-        preprocessing: Preprocessing,
-        batch_size: int,
-        seed: int = 0,
-        sampler: Choice | None = None,
-        augmentation: Sequence[Choice] = (),
-        threads: int = 1,
-        cache_bytes: int | None = None,
+    def __init__(
+        self, pack: Pack, items: Sequence[Item], *, preprocessing: Preprocessing, reading: Reading
     ) -> None:
-        """Without a sampler, in order. `cache_bytes`: for decoded pictures, as many as fit; by default a
-        share of the free memory."""
-        self._pictures = _Pictures(pack, items, preprocessing, cache_bytes)
+        self._reading = reading
+        self._pictures = _Pictures(pack, items, preprocessing, reading.cache_bytes)
         self._labels = np.array([item.label for item in items], np.int64)
         self._order = lru_cache(maxsize=3)(self._new_order)
-        self._sampler = sampler
         self._augments: list[Augment] = [
-            choice.row(Kind.AUGMENTATION).build()(choice.told(Kind.AUGMENTATION)) for choice in augmentation
+            choice.row(Kind.AUGMENTATION).build()(choice.told(Kind.AUGMENTATION))
+            for choice in reading.augmentation
         ]
         width = preprocessing.width
         self._shape = (preprocessing.height, width)
         self._mean = np.tile(np.array(preprocessing.mean, np.float32), width)
         self._std = np.tile(np.array(preprocessing.std, np.float32), width)
-        self._seed = seed
-        self._threads = max(1, min(threads, _MOST_THREADS))
-        self._sizes = even_sizes(len(items), batch_size)
+        self._threads = max(1, min(reading.threads, _MOST_THREADS))
+        self._sizes = even_sizes(len(items), reading.batch_size)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes, dtype=np.int64)]).tolist()
         self._waited_s = 0.0
 
@@ -123,12 +127,14 @@ class PackSource:
             pack,
             pack.of(split),
             preprocessing=preprocessing,
-            batch_size=spec.batch_size,
-            seed=spec.seed,
-            sampler=spec.sampler if is_training else None,
-            augmentation=spec.augmentation if is_training else (),
-            threads=spec.threads,
-            cache_bytes=cache_bytes,
+            reading=Reading(
+                batch_size=spec.batch_size,
+                seed=spec.seed,
+                sampler=spec.sampler if is_training else None,
+                augmentation=spec.augmentation if is_training else (),
+                threads=spec.threads,
+                cache_bytes=cache_bytes,
+            ),
         )
 
     @property
@@ -180,7 +186,7 @@ class PackSource:
         for row, place, index in zip(rows, range(start, stop), chosen.tolist(), strict=True):
             pixels = self._pictures.get(index)
             if self._augments:
-                chance = generator(self._seed, Purpose.AUGMENTATION, epoch, place)
+                chance = generator(self._reading.seed, Purpose.AUGMENTATION, epoch, place)
                 for augment in self._augments:
                     pixels = augment(pixels, chance)
             # Whole lines: numpy is slow at rows of three.
@@ -189,13 +195,14 @@ class PackSource:
         return Batch(images, torch.from_numpy(self._labels[chosen]))
 
     def _new_order(self, epoch: int) -> NDArray[np.int64]:
-        if self._sampler is None:
+        sampler = self._reading.sampler
+        if sampler is None:
             return np.arange(len(self._labels), dtype=np.int64)
-        sample = self._sampler.row(Kind.SAMPLER).build()
-        chance = generator(self._seed, Purpose.ORDER, epoch)
-        order: NDArray[np.int64] = sample(self._sampler.told(Kind.SAMPLER), self._labels, chance)
+        sample = sampler.row(Kind.SAMPLER).build()
+        chance = generator(self._reading.seed, Purpose.ORDER, epoch)
+        order: NDArray[np.int64] = sample(sampler.told(Kind.SAMPLER), self._labels, chance)
         if order.shape != self._labels.shape:
-            raise ValueError(f"the sampler {self._sampler.method} gave {order.shape} of {self._labels.shape}")
+            raise ValueError(f"the sampler {sampler.method} gave {order.shape} of {self._labels.shape}")
         return order
 
 

@@ -15,7 +15,7 @@ from models.data.pack import Pack, PackWriter, Split
 from models.manifest import Manifest, Preprocessing, Task
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageError, ImageLimits
-from models.train.feed import PackSource, TensorSource, even_sizes
+from models.train.feed import PackSource, Reading, TensorSource, even_sizes
 from models.train.spec import Choice
 from tests.models.train.tiny_runs import PREPROCESSING, resolved
 
@@ -24,7 +24,8 @@ PHOTO_PREPROCESSING = Preprocessing(height=32, width=32, crop=0.9, mean=(120, 11
 
 def source_of(pack, *, preprocessing=PREPROCESSING, **options):
     options = {"batch_size": 8, "sampler": Choice(method="shuffle"), "seed": 3, **options}
-    return PackSource(pack, pack.of(Split.TRAIN), preprocessing=preprocessing, **options)
+    reading = Reading(**options)
+    return PackSource(pack, pack.of(Split.TRAIN), preprocessing=preprocessing, reading=reading)
 
 
 def epochs(source, number=2):
@@ -135,7 +136,8 @@ def test_augmentations_differ_from_epoch_to_epoch(pack):
 def test_only_training_is_sampled_and_changed(pack):
     spec = resolved(pack, augmentation=["random_erasing"], sampler="balanced")
     validation = PackSource.of(pack, Split.VALIDATION, spec, preprocessing=PREPROCESSING)
-    plain = PackSource(pack, pack.of(Split.VALIDATION), preprocessing=PREPROCESSING, batch_size=8)
+    items, reading = pack.of(Split.VALIDATION), Reading(batch_size=8)
+    plain = PackSource(pack, items, preprocessing=PREPROCESSING, reading=reading)
     assert same(epochs(validation, 1), epochs(plain, 1))
 
 
