@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench crash fire clean
+.PHONY: help serve test check format slow bench crash fire clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ serve: $(VENV)/.serve ## set up what is missing and run the service on http://12
 test: $(VENV)/.dev ## set up what is missing and run the tests
 	@$(BIN)/pytest
 
+slow: $(VENV)/.dev ## the tests that take minutes: whole matrices, trainings under kill -9
+	@$(BIN)/pytest -m slow
+
 check: $(VENV)/.dev ## lint, types, import contracts, size limits
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --no-cache --check .
@@ -43,7 +46,7 @@ bench: $(VENV)/.dev ## measure: serving against its limit and peers, overload, f
 	@$(BIN)/python -m benchmarks.footprint
 
 crash: $(VENV)/.dev ## kill, freeze and stop runs, workers and services at every seeded point
-	@ATHANOR_TEST_ALL_KILLS=1 $(BIN)/pytest tests/crash
+	@ATHANOR_TEST_ALL_KILLS=1 $(BIN)/pytest -m 'slow or not slow' tests/crash
 
 fire: $(VENV)/.dev ## a thousand jobs while database, broker, workers and runs fail; writes a timeline (half an hour)
 	@$(BIN)/python -m benchmarks.fire

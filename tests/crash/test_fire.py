@@ -11,6 +11,8 @@ from benchmarks.fire.battle import Battle, Plan, Timeline, flush
 from tests.crash.workshop import Workshop
 from tests.servers import postgres_server
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(jobs=16, faults=1, min_open=4, workers=2, timeout_s=240)
 
 

@@ -16,6 +16,8 @@ from app.db.tables import JobCheckpointRow, JobEventRow
 from tests.app.supervisor.service_process import Service
 from tests.e2e.training import Trainer, digits_zip
 
+pytestmark = pytest.mark.slow
+
 STEPS, EVERY = 48, 6
 POINTS = 20
 RUNS = range(POINTS if os.environ.get("ATHANOR_TEST_ALL_KILLS") else 2)

@@ -19,6 +19,8 @@ from models.manifest import MODEL_FILE, Preprocessing
 from tests.models.adapt.trained_worlds import trained
 from tests.serving import gateway
 
+pytestmark = pytest.mark.slow
+
 SIDE, LABELS = 32, ("a", "b", "c")
 FAMILIES = {
     "resnet": "test_resnet",

@@ -30,6 +30,8 @@ from tests.models.adapt.trained_worlds import (
     trained,
 )
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("test_vit", "test_resnet", "test_efficientnet")
 METHODS = tuple(row.id for row in ADAPTERS)
 REFUSED = {(network, method) for network in NETWORKS[1:] for method in ("pissa", "vera")}
