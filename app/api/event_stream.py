@@ -25,8 +25,13 @@ LastEventId = Annotated[
     str | None,
     Header(alias="Last-Event-ID", max_length=64, description="The id of the last event of a stream before."),
 ]
+_EVENT = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["data"],
+}
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}},
     204: {"description": "The job has ended, and everything after `Last-Event-ID` has been told."},
 }
 Encode = Callable[[Told], bytes]

@@ -34,7 +34,8 @@ def test_nothing_answers_outside_its_schema(tmp_path):
                 "run",
                 f"{world.url}/openapi.json",
                 f"--checks={CHECKS}",
-                "--max-examples=25",
+                "--max-examples=10",
+                "--workers=2",
                 "--seed=1",
                 "--phases=examples,coverage,fuzzing",
                 "--continue-on-failure",
@@ -55,6 +56,6 @@ def test_nothing_answers_outside_its_schema(tmp_path):
     operations = re.search(r"Operations:\s+(\d+) selected", run.stdout) or re.search(
         r"(\d+) selected / (\d+)", run.stdout
     )
-    assert run.returncode == 0, run.stdout[-12000:] + run.stderr[-2000:]
+    assert run.returncode == 0, run.stdout[-30000:] + run.stderr[-2000:]
     assert operations, run.stdout[-3000:]
     assert int(operations.group(1)) >= 20
