@@ -27,8 +27,8 @@ $(VENV)/.dev: $(VENV)/.serve
 serve: $(VENV)/.serve ## set up what is missing and run the service on http://127.0.0.1:8000
 	@exec $(BIN)/athanor serve
 
-test: $(VENV)/.dev ## set up what is missing and run the tests
-	@$(BIN)/pytest
+test: $(VENV)/.dev ## set up what is missing and run the tests, on two cores
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile
 
 slow: $(VENV)/.dev ## the tests that take minutes: whole matrices, trainings under kill -9
 	@$(BIN)/pytest -m slow

@@ -12,6 +12,8 @@ import pytest
 
 from app.access.principal import SYSTEM
 
+pytestmark = pytest.mark.slow
+
 STEPS, EVERY = 20, 5
 POINTS_COUNT = 20
 RUNS = range(POINTS_COUNT if os.environ.get("ATHANOR_TEST_ALL_KILLS") else 8)

@@ -13,6 +13,8 @@ from app.errors import UnknownModel
 from app.jobs.states import JobStatus
 from tests.app.supervisor.service_process import Service
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 
 
