@@ -10,6 +10,7 @@ depends_on = None
 
 _TEXT64 = sa.String(length=64)
 
+
 def upgrade() -> None:
     _create_uploads()
     _create_datasets()
