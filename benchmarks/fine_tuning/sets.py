@@ -45,8 +45,8 @@ SETS: Mapping[str, RecipeSet] = {
         make=_run_example("fashion_mnist.py"),
         recipes={
             "lora": {"model": STARTER, "task": "classification", "adapter": _LORA},
-            "lenet_5 from scratch": {
-                "model": "lenet_5",
+            "lenet5 from scratch": {
+                "model": "lenet5",
                 "task": "classification",
                 "adapter": {"method": "full"},
             },
