@@ -21,13 +21,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.settings import Settings
+from benchmarks.machine import commit
 from benchmarks.serving.athanor_server import athanor_spec, empty_spec, publish_timing_model
 from benchmarks.serving.limit import configurations
 from benchmarks.serving.load import post, wrk
 from benchmarks.serving.report import write_report
 from benchmarks.serving.servers import Server, Spec, peer_grids, running
 from benchmarks.serving.timing_models import NETWORKS
-from benchmarks.serving.workshop import HERE, ROOT, Workshop, commit, facts, set_up
+from benchmarks.serving.workshop import HERE, ROOT, Workshop, facts, set_up
 
 CHOOSE_AT = 32
 """Connections at which a peer's configuration is chosen."""

@@ -1,18 +1,13 @@
 """What a run needs before it can measure: the peers' environment, the graphs, the photograph, the facts."""
 
 import json
-import os
-import platform
 import subprocess
-import sys
 import venv
 from dataclasses import dataclass
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-import psutil
-
+from benchmarks.machine import machine_facts
 from benchmarks.serving.photo import write_photo
 from benchmarks.serving.timing_models import export_timing_model
 from models.manifest import Manifest
@@ -79,25 +74,12 @@ def _peers_environment(folder: Path) -> Path:
     return python
 
 
-def commit() -> str:
-    """Short hash of the commit, with `-dirty` when a file that it has differs from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--match=", "--dirty"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def facts(workshop: Workshop) -> dict[str, object]:
     """The machine and the versions, for the first line of the results."""
     return {
-        "commit": commit(),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
+        **machine_facts(*_OURS),
         "photo_bytes": workshop.photo.stat().st_size,
         "weights": "random (seed 0); batch statistics settled on noise",
-        "versions": {name: version(name) for name in _OURS},
         "peers": _peer_versions(workshop.peers_python),
     }
 
@@ -110,10 +92,3 @@ def _peer_versions(python: Path) -> dict[str, str]:
     done = subprocess.run([python, "-c", code, *_PEERS], check=True, capture_output=True, text=True)
     versions: dict[str, str] = json.loads(done.stdout)
     return versions
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or sys.platform

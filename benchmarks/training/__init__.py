@@ -1,0 +1,1 @@
+"""Steps per second of the training loop, beside a plain loop and the Trainer of transformers."""
