@@ -22,18 +22,21 @@ def fine_tuned_model(job: Job) -> str | None:
 
 
 def planned_name(job: Job) -> str:
-    """The name that the version has, or will have."""
+    """The name of the model whose version the job has made, or will make."""
     version = published(job)
     if version is not None:
         return version[0]
-    asked = job.spec.get("output_model") or job.spec.get("suffix")
-    return str(asked) if asked else default_name(job.spec["train"]["model"], job.id)
+    return name_to_come(job.spec, job.id)
 
 
-def default_name(base: str, job_id: str) -> str:
-    """What a new model is called when nobody says: its base, and the end of the job's id."""
-    name = base.partition(":")[0].partition("@")[0].replace("_", "-")
-    return f"{name[:50]}-{job_id[-8:].lower()}"
+def name_to_come(spec: Json, job_id: str) -> str:
+    """The name of the model that a training makes a version of: as it was asked for; else its base, and the
+    end of the job's id."""
+    asked = spec.get("output_model") or spec.get("suffix")
+    if asked:
+        return str(asked)
+    base = str(spec["train"]["model"]).partition(":")[0].partition("@")[0]
+    return f"{base[:50].rstrip('._-')}-{job_id[-8:].lower()}"
 
 
 def report_urls(job: Job) -> dict[str, str] | None:

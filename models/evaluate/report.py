@@ -65,6 +65,8 @@ class Comparison(_Frozen):
 class TrainingReport(_Frozen):
     """All of it. Kept beside the version as `report.json` and, for people, `report.html`."""
 
+    model_config = ConfigDict(extra="ignore")  # it is read again from versions of other releases
+
     format: Literal[1] = 1
     model: str
     """Whose version the run became."""
@@ -76,7 +78,6 @@ class TrainingReport(_Frozen):
     split: Literal["test", "validation"]
     """Which pictures the evaluation is on. Validation, which also chose the checkpoint, flatters a little."""
     evaluation: Evaluation
-    beside: tuple[Comparison, ...] = ()
     curves: dict[str, Curve]
     steps: int = Field(ge=0)
     best_step: int = Field(ge=0)
@@ -91,11 +92,10 @@ class TrainingReport(_Frozen):
     environment: Environment
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The run itself, what it is beside, and last the answer that never looks."""
+        """The run itself, and the answer that never looks."""
         run, baseline = self.evaluation, self.evaluation.baseline
         return (
             Comparison(name="this run", accuracy=run.accuracy, macro_f1=run.macro_f1, nll=run.nll),
-            *self.beside,
             Comparison(
                 name=f"always “{baseline.label}”",
                 accuracy=baseline.accuracy,

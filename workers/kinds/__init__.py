@@ -7,7 +7,7 @@ KINDS: Mapping[str, str] = {
     "dataset": "workers.kinds.dataset:run",
     "fine_tune": "workers.kinds.fine_tune:run",
     "import": "workers.kinds.import_model:run",
-    "preflight": "workers.kinds.fine_tune:run",
+    "preflight": "workers.kinds.preflight:run",
     "probe": "workers.kinds.probe:run",
 }
 """Kind of job -> `module:function`, a `workers.context.Kind`."""

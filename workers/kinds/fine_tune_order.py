@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +13,7 @@ from app.registry.reference import parse_reference
 from app.registry.service import Registry
 from models.build.state_file import read_state
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
-from models.catalogue.architectures import Architecture
+from models.catalogue.architectures import Architecture, of_network
 from models.data.pack import Pack
 from models.manifest import WEIGHTS_FILE, Preprocessing
 from models.train.resolve import ResolvedSpec
@@ -23,7 +22,7 @@ from workers.context import JobContext, Json
 
 
 class FineTuneOrder(BaseModel):
-    """The spec of a job of kind `fine_tune` or `preflight`."""
+    """What a run reads of the spec of a job of kind `fine_tune` or `preflight`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,11 +30,6 @@ class FineTuneOrder(BaseModel):
     training_file: str | None = None
     validation_file: str | None = None
     dataset: str | None = None
-    output_model: str | None = None
-    suffix: str | None = None
-    dry_run: bool = False
-    openai: dict[str, Any] = {}
-    """What OpenAI's shape shows back; it decides nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +68,8 @@ def bring_base(context: JobContext, spec: TrainSpec) -> Base:
     """The base that a spec names: a model of the registry, or an architecture of the catalogue.
 
     Raises:
-        InvalidSpec: neither has it.
+        InvalidSpec: the model is named by an alias, which may mean something else by now.
+        UnknownModel, UnknownVersion: neither has it.
         NotTrainable: the version has no weights, or is of no known architecture.
 
     """
@@ -96,22 +91,22 @@ def bring_base(context: JobContext, spec: TrainSpec) -> Base:
 
 def _published(context: JobContext, text: str) -> Base:
     reference = parse_reference(text)
+    if reference.number is None:
+        hint = f"Write {reference.name}:NUMBER."
+        raise InvalidSpec(f"{text} names no version to start from.", param="model", hint=hint)
     database = Database(context.settings.sqlalchemy_url)
     try:
-        registry = Registry(database, context.objects)
-        number = reference.number
-        if number is None:
-            alias = reference.alias or "default"
-            number = registry.get_alias(context.principal, reference.name, alias).number
-        version = registry.get_version(context.principal, reference.name, number)
+        version = Registry(database, context.objects).get_version(
+            context.principal, reference.name, reference.number
+        )
     finally:
         database.close()
-    label = f"{reference.name}:{number}"
     weights = next((file for file in version.artifacts if file.name == WEIGHTS_FILE), None)
-    architecture = _architecture(version.manifest.architecture)
+    architecture = of_network(version.manifest.architecture)
     if weights is None or architecture is None:
+        lacks = "no weights" if weights is None else "an unknown architecture"
         raise NotTrainable(
-            f"{label} has {'no weights' if weights is None else 'an unknown architecture'} to train from.",
+            f"{reference} has {lacks} to train from.",
             param="model",
             hint="Name a model that was imported with its weights, or an architecture of the catalogue.",
         )
@@ -120,17 +115,10 @@ def _published(context: JobContext, text: str) -> Base:
         architecture=architecture,
         preprocessing=version.manifest.preprocessing,
         state=read_state(path, file_name=WEIGHTS_FILE),
-        source=f"model:{label}",
+        source=f"model:{reference}",
         licence=version.manifest.licence,
         labels=version.manifest.labels,
     )
-
-
-def _architecture(name: str | None) -> Architecture | None:
-    for row in CATALOGUE.find(kind=Kind.ARCHITECTURE):
-        if isinstance(row, Architecture) and name in {row.id, row.timm}:
-            return row
-    return None
 
 
 def bring_data(context: JobContext, order: FineTuneOrder) -> TrainingData:

@@ -1,4 +1,4 @@
-"""The second half of a fine-tuning job: evaluation, graph, certificate, report, everything to take home.
+"""What a trained network goes through to become a version: evaluation, graph, certificate, report.
 
 The reference that the certificate is computed from are pictures of the user's own, and what the trained
 network, unmerged, gives for them in eager PyTorch. The graph is the merged network.
@@ -7,20 +7,18 @@ network, unmerged, gives for them in eager PyTorch. The graph is the merged netw
 import datetime
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import nn
 
 from app.db.session import Database
 from app.errors import ParityFailed, TrainingDiverged
 from app.jobs.repository import JobRepository
-from models.adapt.adapter import Adapted
 from models.build.network import save_weights
-from models.data.pack import Item, Split
+from models.data.pack import Split
 from models.evaluate.classification import Evaluation, evaluate
 from models.evaluate.curves import curves_of
 from models.evaluate.report import (
@@ -51,49 +49,69 @@ from models.manifest import (
 )
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
-from models.train.loop import Trained
-from models.train.resolve import ResolvedSpec
+from models.train.predict import Stopped, predict
 from workers.context import Interrupted, JobContext, Outcome, Publication
-from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData
+from workers.kinds.fine_tune_prepare import Prepared
 
 _SAMPLES = 32
 """Pictures that the certificate compares."""
-_BATCH = 32
 _MOST_ROWS = 100_000
 _LIBRARIES = ("torch", "timm", "peft", "onnxruntime", "numpy")
+_EVALUATING, _EXPORTING, _CERTIFYING = 0.0, 0.4, 0.7
+"""Where these phases begin, as shares of all that is done here."""
+
+Measured = dict[int, Mapping[str, float]]
+"""Values by step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedBy:
+    """The job that trained."""
+
+    job_id: str
+    attempts: int
+    resumed_from_step: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run whose training is over."""
+    """A training that is over, its network holding the weights to publish."""
 
-    order: FineTuneOrder
-    base: Base
-    data: TrainingData
-    spec: ResolvedSpec
-    adapted: Adapted
-    trained: Trained
-    times_s: dict[str, float]
+    prepared: Prepared
+    name: str
+    """Of the model that gets the version."""
+    trained_by: TrainedBy
+    steps: int
+    """Taken in all."""
+    best_step: int
+    """Whose weights these are."""
+    measured: Measured
+    times_s: Mapping[str, float]
     """Seconds by phase."""
 
 
-def publish(context: JobContext, run: Run) -> Outcome:
-    """Put everything that becomes a version into the work folder. Raises ParityFailed."""
-    times_s = dict(run.times_s)
-    context.progress(0.90, "evaluating")
+def publish(context: JobContext, run: Run, *, begins_at: float) -> Outcome:
+    """Put everything that becomes a version into the work folder. `begins_at`: of the job's progress.
+
+    Raises ParityFailed, TrainingDiverged, Interrupted.
+    """
+
+    def begin(phase: str, share: float) -> None:
+        context.progress(begins_at + (1 - begins_at) * share, phase)
+
+    begin("evaluating", _EVALUATING)
     started_s = time.monotonic()
-    evaluated = split, evaluation = _evaluate(context, run)
-    times_s["evaluating"] = time.monotonic() - started_s
-    context.progress(0.94, "exporting")
-    artifacts = _export(context, run)
-    manifest = Manifest.model_validate_json(artifacts[MANIFEST_FILE].read_bytes())
-    context.progress(0.97, "certifying")
+    evaluated = split, evaluation = _evaluate(context, run.prepared)
+    times_s = {**run.times_s, "evaluating": time.monotonic() - started_s}
+    begin("exporting", _EXPORTING)
+    manifest, artifacts = _export(context, run.prepared)
+    begin("certifying", _CERTIFYING)
     certificate = _certify(context, artifacts, manifest)
     artifacts[CERTIFICATE_FILE] = _write(context, CERTIFICATE_FILE, certificate.to_json())
-    report = _report(context, run, evaluated, certificate, times_s)
+    report = _report(run, evaluated, certificate, times_s)
     artifacts[REPORT_JSON_FILE] = _write(context, REPORT_JSON_FILE, report.to_json())
     artifacts[REPORT_HTML_FILE] = _write(
-        context, REPORT_HTML_FILE, _page(context, run, split, report).encode()
+        context, REPORT_HTML_FILE, _page(context, run.prepared, split, report).encode()
     )
     context.message(
         f"Held-out accuracy {evaluation.accuracy:.4f} on {evaluation.samples} pictures ({split}); "
@@ -101,15 +119,15 @@ def publish(context: JobContext, run: Run) -> Outcome:
     )
     return Outcome(
         result={
-            "dataset": run.data.reference,
+            "dataset": run.prepared.data.reference,
             "accuracy": evaluation.accuracy,
             "macro_f1": evaluation.macro_f1,
             "split": str(split),
-            "steps": run.trained.steps,
-            "best_step": run.trained.best_step,
+            "steps": run.steps,
+            "best_step": run.best_step,
         },
         publish=Publication(
-            name=model_name(context, run.order),
+            name=run.name,
             manifest=manifest,
             certificate=certificate,
             artifacts=artifacts,
@@ -117,16 +135,23 @@ def publish(context: JobContext, run: Run) -> Outcome:
     )
 
 
-def model_name(context: JobContext, order: FineTuneOrder) -> str:
-    """Of the model whose version the run becomes: as given, or the base's with the end of the job's id."""
-    base = order.train.model.partition(":")[0].partition("@")[0]
-    return order.output_model or order.suffix or f"{base[:50]}-{context.job_id[-8:].lower()}"
+def measured_by(context: JobContext, job_id: str) -> Measured:
+    """What a job has measured, as far as it is written down."""
+    database = Database(context.settings.sqlalchemy_url)
+    try:
+        with database.read() as session:
+            rows = JobRepository(session).metrics(
+                context.principal, job_id, after_step=None, limit=_MOST_ROWS
+            )
+    finally:
+        database.close()
+    return {
+        row.step: {name: value for name, value in row.values.items() if value is not None} for row in rows
+    }
 
 
-def codec_of(
-    context: JobContext, preprocessing: Preprocessing, labels: tuple[str, ...]
-) -> ClassificationCodec:
-    """The codec that will serve the version: what evaluation sees is what clients get."""
+def _codec(context: JobContext, preprocessing: Preprocessing, labels: tuple[str, ...]) -> ClassificationCodec:
+    """The codec that will serve the version."""
     image, logits = tensor_facts(preprocessing, classes=len(labels), batch=None)
     manifest = Manifest(
         task=Task.CLASSIFICATION,
@@ -145,57 +170,53 @@ def _limits(context: JobContext) -> ImageLimits:
 Evaluated = tuple[Split, Evaluation]
 
 
-def _evaluate(context: JobContext, run: Run) -> Evaluated:
-    split = Split.TEST if run.data.pack.of(Split.TEST) else Split.VALIDATION
-    items = run.data.pack.of(split)
-    logits = _logits(context, run, run.adapted.network.eval(), items)
-    targets = np.array([item.label for item in items])
+def _evaluate(context: JobContext, prepared: Prepared) -> Evaluated:
+    """In full precision, whatever the training's was: what is published is served so."""
+    pack = prepared.data.pack
+    split = Split.TEST if pack.of(Split.TEST) else Split.VALIDATION
     try:
-        return split, evaluate(logits, targets, run.data.pack.labels, [item.name for item in items])
+        logits, targets = predict(
+            prepared.adapted.network, prepared.source(split), should_stop=context.stop_asked
+        )
+        return split, evaluate(logits, targets, pack.labels, [item.name for item in pack.of(split)])
+    except Stopped as error:
+        raise Interrupted from error
     except ValueError as error:  # logits that are not finite
         raise TrainingDiverged(str(error), hint="Lower learning_rate, or clip_norm.") from error
 
 
-def _logits(context: JobContext, run: Run, network: nn.Module, items: list[Item]) -> NDArray[np.float32]:
-    codec = codec_of(context, run.base.preprocessing, run.data.pack.labels)
-    parts = []
-    for start in range(0, len(items), _BATCH):
-        if context.stop_asked():
-            raise Interrupted
-        images = np.stack([codec.decode(run.data.pack.read(item)) for item in items[start : start + _BATCH]])
-        parts.append(run_eager(network, run.base.preprocessing, images))
-    return np.concatenate(parts)
-
-
-def _export(context: JobContext, run: Run) -> dict[str, Path]:
-    """Reference, adapter, merged weights, graph and manifest by artefact name."""
-    artifacts = {REFERENCE_FILE: _write_reference(context, run)}
-    artifacts |= {path.name: path for path in run.adapted.save(context.work_dir / "adapter")}
-    merged = run.adapted.merge().eval()
+def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str, Path]]:
+    """The manifest; and reference, adapter, merged weights, graph and manifest by artefact name."""
+    base, adapted = prepared.base, prepared.adapted
+    artifacts = {REFERENCE_FILE: _write_reference(context, prepared)}
+    artifacts |= {path.name: path for path in adapted.save(context.work_dir / "adapter")}
+    merged = adapted.merge().eval()
     model = context.work_dir / MODEL_FILE
-    origin = Origin(architecture=run.base.architecture.timm, source=run.base.source, licence=run.base.licence)
-    manifest = export_classifier(merged, run.base.preprocessing, run.data.pack.labels, model, origin=origin)
+    origin = Origin(architecture=base.architecture.timm, source=base.source, licence=base.licence)
+    manifest = export_classifier(merged, base.preprocessing, prepared.data.pack.labels, model, origin=origin)
     weights = context.work_dir / WEIGHTS_FILE
     save_weights(merged, weights)
     artifacts |= {MODEL_FILE: model, WEIGHTS_FILE: weights}
     artifacts[MANIFEST_FILE] = _write(context, MANIFEST_FILE, manifest.to_json())
-    return artifacts
+    return manifest, artifacts
 
 
-def _write_reference(context: JobContext, run: Run) -> Path:
+def _write_reference(context: JobContext, prepared: Prepared) -> Path:
     """Pictures spread over the validation split, and the unmerged network's answers."""
-    items = run.data.pack.of(Split.VALIDATION) or run.data.pack.of(Split.TEST)
-    chosen = [
-        items[index] for index in sorted({*np.linspace(0, len(items) - 1, _SAMPLES).astype(int).tolist()})
-    ]
-    logits = _logits(context, run, run.adapted.network.eval(), chosen)
+    pack, preprocessing = prepared.data.pack, prepared.base.preprocessing
+    items = pack.of(Split.VALIDATION) or pack.of(Split.TEST)
+    chosen = sorted({*np.linspace(0, len(items) - 1, _SAMPLES).astype(int).tolist()})
+    samples = tuple(pack.read(items[index]) for index in chosen)
+    codec = _codec(context, preprocessing, pack.labels)
+    images = np.stack([codec.decode(sample) for sample in samples])
+    logits = run_eager(prepared.adapted.network.eval(), preprocessing, images)
     path = context.work_dir / REFERENCE_FILE
     reference = Reference(
-        samples=tuple(run.data.pack.read(item) for item in chosen),
+        samples=samples,
         logits=logits,
-        labels=tuple(run.data.pack.labels[index] for index in logits.argmax(axis=1)),
+        labels=tuple(pack.labels[index] for index in logits.argmax(axis=1)),
         by=f"eager PyTorch {version('torch')}, the trained network before it was merged",
-        all_labels_sha256=labels_sha256(run.data.pack.labels),
+        all_labels_sha256=labels_sha256(pack.labels),
     )
     write_reference(path, reference)
     return path
@@ -214,33 +235,31 @@ def _worst(certificate: Certificate) -> float:
 
 
 def _report(
-    context: JobContext, run: Run, evaluated: Evaluated, certificate: Certificate, times_s: dict[str, float]
+    run: Run, evaluated: Evaluated, certificate: Certificate, times_s: dict[str, float]
 ) -> TrainingReport:
     split, evaluation = evaluated
-    counts = run.data.pack.counts()
+    data, spec, adapted = run.prepared.data, run.prepared.spec, run.prepared.adapted
     return TrainingReport(
-        model=model_name(context, run.order),
-        base=run.base.source,
-        job_id=context.job_id,
+        model=run.name,
+        base=run.prepared.base.source,
+        job_id=run.trained_by.job_id,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         split="test" if split is Split.TEST else "validation",
         evaluation=evaluation,
-        curves=curves_of(_history(context)),
-        steps=run.trained.steps,
-        best_step=run.trained.best_step,
-        spec=run.spec.model_dump(mode="json"),
+        curves=curves_of(run.measured.items()),
+        steps=run.steps,
+        best_step=run.best_step,
+        spec=spec.model_dump(mode="json"),
         dataset=DatasetSummary(
-            reference=run.data.reference,
-            images={str(part): sum(by_label.values()) for part, by_label in counts.items()},
-            labels=len(run.data.pack.labels),
-            duplicates=run.data.report.get("duplicate_count"),
-            left_out=run.data.report.get("left_out_count"),
-            sha256=run.data.sha256,
+            reference=data.reference,
+            images={str(part): sum(by_label.values()) for part, by_label in data.pack.counts().items()},
+            labels=len(data.pack.labels),
+            duplicates=data.report.get("duplicate_count"),
+            left_out=data.report.get("left_out_count"),
+            sha256=data.sha256,
         ),
         parameters=ParameterCounts(
-            total=run.adapted.total_parameters,
-            trainable=run.adapted.trainable_parameters,
-            skipped=run.adapted.skipped,
+            total=adapted.total_parameters, trainable=adapted.trainable_parameters, skipped=adapted.skipped
         ),
         times_s=times_s,
         certificate=certificate,
@@ -250,31 +269,19 @@ def _report(
                 **{name: version(name) for name in _LIBRARIES},
                 "machine": platform.machine(),
             },
-            threads=run.spec.threads,
-            seed=run.spec.seed,
-            attempts=context.attempt,
-            resumed_from_step=context.resume.step if context.resume is not None else None,
+            threads=spec.threads,
+            seed=spec.seed,
+            attempts=run.trained_by.attempts,
+            resumed_from_step=run.trained_by.resumed_from_step,
         ),
     )
 
 
-def _history(context: JobContext) -> list[tuple[int, dict[str, float]]]:
-    """What was measured in all attempts of this job."""
-    database = Database(context.settings.sqlalchemy_url)
-    try:
-        with database.read() as session:
-            rows = JobRepository(session).metrics(
-                context.principal, context.job_id, after_step=None, limit=_MOST_ROWS
-            )
-    finally:
-        database.close()
-    return [(row.step, row.values) for row in rows]
-
-
-def _page(context: JobContext, run: Run, split: Split, report: TrainingReport) -> str:
-    items = run.data.pack.of(split)
+def _page(context: JobContext, prepared: Prepared, split: Split, report: TrainingReport) -> str:
+    pack = prepared.data.pack
+    items = pack.of(split)
     thumbnails = {
-        worst.index: thumbnail(run.data.pack.read(items[worst.index]), limits=_limits(context))
+        worst.index: thumbnail(pack.read(items[worst.index]), limits=_limits(context))
         for worst in report.evaluation.worst
     }
     return render(report, thumbnails=thumbnails)

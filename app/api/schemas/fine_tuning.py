@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
+from app.fine_tuning.plan import PREFLIGHT
 from app.fine_tuning.request import Around, Json
 from app.fine_tuning.view import estimated_finish, fine_tuned_model, planned_name, report_urls, resolved_spec
 from app.jobs.history import Moment
@@ -131,7 +132,7 @@ class FineTuningJob(BaseModel):
             suffix=spec.get("suffix"),
             output_model=spec.get("output_model"),
             planned_model=planned_name(job),
-            dry_run=bool(spec.get("dry_run")),
+            dry_run=job.kind == PREFLIGHT,
             priority=job.priority,
             time_limit_s=job.time_limit_s,
             phase=job.phase,

@@ -8,7 +8,6 @@ from PIL import Image
 from models.evaluate.classification import evaluate
 from models.evaluate.curves import curves_of
 from models.evaluate.report import (
-    Comparison,
     DatasetSummary,
     Environment,
     ParameterCounts,
@@ -62,7 +61,6 @@ def build_report(*, evaluation=None, rows=None, **changes):
         "created_at": "2026-11-21T17:50:12Z",
         "split": "test",
         "evaluation": evaluation or build_evaluation(),
-        "beside": (Comparison(name="the head alone", accuracy=0.4, macro_f1=0.35, nll=1.2),),
         "curves": curves_of(build_rows() if rows is None else rows),
         "steps": 200,
         "best_step": 160,

@@ -1,0 +1,121 @@
+"""What comes before a training: data, base, the frozen spec, the network as it is to be trained."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.errors import InvalidSpec, OutOfMemory
+from models.adapt.adapter import Adapted, AdaptError, adapt
+from models.build.network import CannotBuild, build_network, head_of, load_base
+from models.build.timm_ import WeightsMismatch
+from models.catalogue import Kind
+from models.data.pack import Pack, Split
+from models.train.checkpoint import read_facts
+from models.train.feed import PackSource
+from models.train.measure import Estimate, measure
+from models.train.resolve import ResolvedSpec, resolve
+from models.train.spec import SpecError
+from workers.context import JobContext, Json
+from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData, bring_base, bring_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that training, or what comes after it, needs."""
+
+    base: Base
+    data: TrainingData
+    spec: ResolvedSpec
+    adapted: Adapted
+
+    def source(self, split: Split) -> PackSource:
+        """A split as the run reads it."""
+        return PackSource.of(self.data.pack, split, self.spec, preprocessing=self.base.preprocessing)
+
+
+def prepare(context: JobContext) -> tuple[Prepared, Estimate | None]:
+    """Bring and build everything, and measure a step. There is no estimate in an attempt that goes on from a
+    checkpoint: the spec was frozen by the first, for what it measured decides bits.
+
+    Raises:
+        InvalidSpec, InvalidDataset, NotFound, NotTrainable: what is wrong, before the first step.
+        OutOfMemory: the measured step says that it cannot fit.
+
+    """
+    context.progress(0.0, "validating_files")
+    order = FineTuneOrder.model_validate(context.spec)
+    prepared = build(context, order, checkpoint=context.resume.path if context.resume is not None else None)
+    estimate = None
+    if context.resume is None:
+        estimate = measure(prepared.adapted, prepared.spec, prepared.data.pack, prepared.base.preprocessing)
+        prepared = replace(prepared, spec=estimate.applied_to(prepared.spec))
+    _tell(context, prepared, estimate)
+    return prepared, estimate
+
+
+def build(context: JobContext, order: FineTuneOrder, *, checkpoint: Path | None) -> Prepared:
+    """Data, base and network of an order; the spec is the one that the checkpoint holds, if there is one.
+
+    Raises InvalidSpec, InvalidDataset, NotFound, NotTrainable.
+    """
+    data = bring_data(context, order)
+    base = bring_base(context, order.train)
+    try:
+        if checkpoint is not None:
+            spec = ResolvedSpec.model_validate(read_facts(checkpoint)["spec"])
+        else:
+            spec = resolve(
+                order.train, base.architecture, pack=data.pack, is_pretrained=base.state is not None
+            )
+        base = base.sized(spec)
+        adapted = _adapted(spec, base, data.pack)
+    except SpecError as error:
+        raise InvalidSpec(error.message, param=error.param, hint=error.hint) from error
+    except (CannotBuild, AdaptError, WeightsMismatch) as error:
+        raise InvalidSpec(str(error), param="adapter") from error
+    return Prepared(base=base, data=data, spec=spec, adapted=adapted)
+
+
+def _adapted(spec: ResolvedSpec, base: Base, pack: Pack) -> Adapted:
+    network = build_network(
+        base.architecture, num_classes=len(pack.labels), image_size=spec.image_size, seed=spec.seed
+    )
+    if base.state is not None:
+        load_base(network, base.state, keeps_head=base.labels == pack.labels)
+    elif spec.adapter.method != "full":
+        raise SpecError(
+            f"{spec.model} starts from scratch: there is nothing that {spec.adapter.method} could adapt.",
+            param="adapter.method",
+            hint='Use {"method": "full"}, or a model with weights.',
+        )
+    return adapt(
+        network,
+        spec.adapter.row(Kind.ADAPTER),
+        spec.adapter.told(Kind.ADAPTER),
+        architecture=base.architecture,
+        head=head_of(network),
+        total_steps=spec.total_steps,
+        seed=spec.seed,
+    )
+
+
+def _tell(context: JobContext, prepared: Prepared, estimate: Estimate | None) -> None:
+    """Put what was found into the job's facts; refuse what cannot fit into memory."""
+    adapted = prepared.adapted
+    facts: Json = {
+        "dataset": prepared.data.reference,
+        "spec": prepared.spec.model_dump(mode="json"),
+        "total_parameters": adapted.total_parameters,
+        "trainable_parameters": adapted.trainable_parameters,
+        "skipped": list(adapted.skipped),
+    }
+    if estimate is not None:
+        facts["estimate"] = estimate.to_dict()
+    context.facts(facts)
+    if adapted.skipped:
+        context.message(f"{len(adapted.skipped)} layers are left alone: {'; '.join(adapted.skipped[:3])}; …")
+    if estimate is not None and not estimate.fits:
+        raise OutOfMemory(
+            f"The run would take {estimate.peak_bytes / 2**30:.1f} GiB of memory; "
+            f"{estimate.free_bytes / 2**30:.1f} GiB are free.",
+            hint="Choose a smaller model or image_size, or a machine with more memory.",
+        )
