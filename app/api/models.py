@@ -86,7 +86,7 @@ def retrieve(name: str, principal: PrincipalDep, services: ServicesDep) -> Model
 
 @router.delete("/{name}", responses=error_responses("unknown_model", "conflict", "storage_unavailable"))
 def delete_model(name: str, principal: PrincipalDep, services: ServicesDep) -> Deleted:
-    """Delete a model with all its versions. An alias besides `default` keeps it."""
+    """Delete a model with all its versions. An alias besides `default`, or a job that needs it, keeps it."""
     services.registry.delete_model(principal, name)
     services.pool.refresh()
     return Deleted(id=name, object="model")
@@ -110,7 +110,7 @@ def retrieve_version(
 
 @router.delete("/{name}/versions/{version}", responses=_VERSION | error_responses("conflict"))
 def delete_version(name: str, version: Number, principal: PrincipalDep, services: ServicesDep) -> Deleted:
-    """Delete a version that no alias points at. Its number is never used again."""
+    """Delete a version that no alias points at and no job needs. Its number is never used again."""
     services.registry.delete_version(principal, name, version)
     services.pool.refresh()
     return Deleted(id=f"{name}:{version}", object="model.version")

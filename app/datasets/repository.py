@@ -5,18 +5,18 @@ revision lock to be held (`app/db/revision.py`).
 import time
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, String, cast, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
 from app.datasets.dataset import DatasetFacts, DatasetVersionFacts, Json, Making
 from app.db.tables import DatasetRow, DatasetVersionRow, JobRow
 from app.ids import new_id
+from app.jobs.needs import NeedsRepository
 from app.jobs.states import JobStatus
 from app.storage.objects import Stored
 
 JOB_KIND = "dataset"
-_UNFINISHED = tuple(status.value for status in JobStatus if not status.has_ended)
 
 
 class DatasetRepository:
@@ -76,20 +76,9 @@ class DatasetRepository:
         row = self._session.execute(query.where(*mine)).one_or_none()
         return None if row is None else (row.name, row.number)
 
-    def job_that_needs(self, principal: Principal, name: str, number: int | None = None) -> str | None:
-        """A job that has not ended and whose spec names the data set, or this version of it."""
-        query = select(JobRow.id, JobRow.kind, JobRow.spec).where(
-            JobRow.tenant_id == principal.tenant_id,
-            JobRow.status.in_(_UNFINISHED),
-            cast(JobRow.spec, String).contains(name, autoescape=True),
-        )
-        for job in self._session.execute(query):
-            if number is None and job.kind == JOB_KIND and job.spec.get("name") == name:
-                return str(job.id)
-            for reference in (str(job.spec.get("dataset")), str(job.spec.get("base"))):
-                if reference == f"{name}:{number}" or (number is None and reference.startswith(f"{name}:")):
-                    return str(job.id)
-        return None
+    def refuse_if_needed(self, principal: Principal, name: str, number: int | None = None) -> None:
+        """Raises Conflict when a job that has not ended needs the data set, or this version of it."""
+        NeedsRepository(self._session, principal).refuse_dataset(name, number)
 
     # -- changing ------------------------------------------------------------------------------------
 

@@ -141,7 +141,7 @@ class DatasetService:
         """
         with self._change(None) as datasets:
             dataset = _dataset(datasets, principal, name)
-            _check_unneeded(datasets.job_that_needs(principal, name), name)
+            datasets.refuse_if_needed(principal, name)
             hashes = [version.sha256 for version in datasets.versions(dataset)]
             datasets.remove(dataset)
         reclaim(self._database, self._objects, principal, hashes)
@@ -157,7 +157,7 @@ class DatasetService:
         with self._change(None) as datasets:
             dataset = _dataset(datasets, principal, name)
             version = _version(datasets, dataset, number)
-            _check_unneeded(datasets.job_that_needs(principal, name, number), version.reference)
+            datasets.refuse_if_needed(principal, name, number)
             datasets.remove_version(dataset, number)
         reclaim(self._database, self._objects, principal, [version.sha256])
 
@@ -201,9 +201,3 @@ def _version(
         which = "version yet" if number is None else f"version {number}"
         raise UnknownVersion(f"The data set {dataset.name} has no {which}.", param=param, hint=hint)
     return version
-
-
-def _check_unneeded(job_id: str | None, reference: str) -> None:
-    if job_id is not None:
-        hint = f"Wait for it, or cancel it: POST /v1/jobs/{job_id}/cancel."
-        raise Conflict(f"The job {job_id} needs {reference}.", param="name", hint=hint)

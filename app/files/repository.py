@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import String, cast, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.access.principal import Principal
-from app.db.tables import FileRow, JobRow
-from app.jobs.states import JobStatus
-
-_UNFINISHED = tuple(status.value for status in JobStatus if not status.has_ended)
+from app.db.tables import FileRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +82,6 @@ class FileRepository:
             return None
         self._session.delete(row)
         return _facts(row)
-
-    def job_that_needs(self, principal: Principal, file_id: str) -> str | None:
-        """A job that has not ended and whose spec names the file."""
-        query = select(JobRow.id).where(
-            JobRow.tenant_id == principal.tenant_id,
-            JobRow.status.in_(_UNFINISHED),
-            cast(JobRow.spec, String).contains(file_id, autoescape=True),
-        )
-        return self._session.scalars(query.limit(1)).first()
 
     def _row(self, principal: Principal, file_id: str) -> FileRow | None:
         if not file_id.isprintable():  # PostgreSQL takes no NUL in text

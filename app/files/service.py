@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 from app.access.principal import Principal
 from app.db.revision import lock_revision
 from app.db.session import Database
-from app.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
+from app.errors import InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
 from app.files.repository import FileFacts, FilePage, FileRepository
 from app.files.upload import Upload, too_large
 from app.ids import new_id
+from app.jobs.needs import NeedsRepository
 from app.settings import Settings
 from app.storage.leftovers import drop_leftovers
 from app.storage.objects import ObjectStore
@@ -120,16 +121,13 @@ class FileService:
 
         Raises:
             NotFound: there is no such file.
-            Conflict: a job that has not ended needs it.
+            Conflict: a job that has not ended needs it; the message names it.
 
         """
         with self._database.begin() as session:
             lock_revision(session)
-            repository = FileRepository(session)
-            facts = _found(repository.remove(principal, file_id), file_id)
-            if (job_id := repository.job_that_needs(principal, file_id)) is not None:
-                hint = f"Wait for it, or cancel it: POST /v1/jobs/{job_id}/cancel."
-                raise Conflict(f"The job {job_id} needs {file_id}.", param="file_id", hint=hint)
+            facts = _found(FileRepository(session).remove(principal, file_id), file_id)
+            NeedsRepository(session, principal).refuse_file(file_id)
         reclaim(self._database, self._objects, principal, [facts.sha256])
 
 

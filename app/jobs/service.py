@@ -9,6 +9,7 @@ from app.db.revision import lock_revision
 from app.db.session import Database
 from app.errors import Conflict, InvalidRequest, JobNotCancellable, NotFound, QuotaExceeded
 from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics, Json
+from app.jobs.needs import NeedsRepository, needs_of
 from app.jobs.repository import KEY_LIFETIME_S, JobRepository, NewJob
 from app.jobs.states import JobStatus
 from app.storage.disk import Disk
@@ -45,7 +46,7 @@ class JobService:
         Jobs of higher priority are taken up first. `time_limit_s`: of running, over all attempts.
 
         Raises:
-            Conflict: the key stands for another kind or spec.
+            Conflict: the key stands for another kind or spec; or what the spec refers to is not there.
             QuotaExceeded: the tenant has enough jobs waiting.
             DiskFull: there is too little room for any job.
 
@@ -97,6 +98,7 @@ class JobService:
 
     def _create(self, principal: Principal, new: NewJob) -> tuple[Job, bool]:
         with self._database.begin() as session:
+            lock_revision(session)  # or two at once would both count one too few, or something go meanwhile
             jobs = JobRepository(session)
             if (key := new.idempotency_key) is not None:
                 jobs.drop_key(principal, key, only_older_than_s=KEY_LIFETIME_S)
@@ -106,8 +108,8 @@ class JobService:
             if self._disk is not None:
                 self._disk.check()
             if self._max_queued_jobs:
-                lock_revision(session)  # or two at once would both count one too few
                 self._check_quota(jobs.queued(principal))
+            NeedsRepository(session, principal).check_there(needs_of(new.kind, new.spec))
             return jobs.add(principal, new), True
 
     def _check_quota(self, queued: int) -> None:

@@ -18,6 +18,7 @@ from app.db.revision import bump_revision, lock_revision, read_revision
 from app.db.session import Database
 from app.db.tables import AliasRow, ModelRow, VersionRow
 from app.errors import Conflict, StorageUnavailable, UnknownModel, UnknownVersion
+from app.jobs.needs import NeedsRepository
 from app.registry.policy import check_promotable, check_publishable, check_unused
 from app.registry.reference import DEFAULT_ALIAS, MAX_NUMBER, check_alias_name, check_model_name, is_name
 from app.registry.repository import RegistryRepository
@@ -219,13 +220,14 @@ class Registry:
         """Delete a version, and those of its files that nothing else needs. Its number is never used again.
 
         Raises:
-            Conflict: an alias points at it; the message names it.
+            Conflict: an alias points at it, or a job that has not ended needs it; the message names it.
 
         """
         with self._change(None) as (session, repository):
             model = _model(repository, principal, name)
             version = _version(repository, model, number)
             check_unused(name, number, repository.aliases(model))
+            NeedsRepository(session, principal).refuse_model(name, number)
             hashes = repository.hashes(model, number)
             repository.remove_version(model, version)
             bump_revision(session)
@@ -235,7 +237,8 @@ class Registry:
         """Delete a model with all versions, and those of their files that nothing else needs.
 
         Raises:
-            Conflict: an alias other than `default` says that somebody relies on it; the message names it.
+            Conflict: an alias other than `default` says that somebody relies on it, or a job that has not
+                ended needs it; the message names it.
 
         """
         with self._change(None) as (session, repository):
@@ -244,6 +247,7 @@ class Registry:
             if users:
                 listed = ", ".join(f"{name}@{user}" for user in users)
                 raise Conflict(f"{name} is in use as {listed}.", param="name", hint="Delete the alias first.")
+            NeedsRepository(session, principal).refuse_model(name)
             hashes = repository.hashes(model)
             repository.remove_model(model)
             bump_revision(session)
