@@ -8,7 +8,7 @@ The effective batch, and with it the number of steps, stays what the spec says. 
 afterwards.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from statistics import median
 from time import perf_counter
@@ -65,6 +65,8 @@ class Estimate:
     """Resident memory when measuring began."""
     free_bytes: int
     """What it could still take then."""
+    measured_s: float = 0.0
+    """Seconds that measuring took."""
 
     @property
     def fits(self) -> bool:
@@ -90,6 +92,7 @@ class Estimate:
 def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: Preprocessing) -> Estimate:
     """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`."""
     network = adapted.network
+    began_s = perf_counter()
     free, held_bytes = available_bytes(), resident_bytes()
     with reproducible(threads=spec.threads):
         held = {
@@ -99,7 +102,8 @@ def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: P
         }
         try:
             feed = _Feed(pack, spec, preprocessing)
-            return _measure(adapted, spec, feed, held_bytes=held_bytes, free_bytes=free)
+            estimate = _measure(adapted, spec, feed, held_bytes=held_bytes, free_bytes=free)
+            return replace(estimate, measured_s=perf_counter() - began_s)
         finally:
             copy_into(network, held)
             network.zero_grad(set_to_none=True)

@@ -1,0 +1,1 @@
+"""How well a pre-flight tells time and memory of a job, and what telling costs."""
