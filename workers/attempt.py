@@ -351,7 +351,9 @@ class Attempt:
                     job_id=job.id,
                     session=session,
                 )
-                result["model"] = f"{version.name}:{version.number}"
+                if (step := parcel.checkpoint_step) is not None:
+                    place.registry.mark_checkpoint(job.principal, version, step=step, session=session)
+                result["model"] = str(version)
             place.store.finish(
                 session, job.id, job.token, JobStatus.SUCCEEDED, result=result, ran_s=self._heartbeat.ran_s
             )

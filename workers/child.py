@@ -127,6 +127,7 @@ def _done(outcome: Outcome) -> Done:
         manifest=publication.manifest,
         certificate=publication.certificate,
         artifacts=dict(publication.artifacts),
+        checkpoint_step=publication.checkpoint_step,
     )
     return Done(result=outcome.result, publish=parcel)
 

@@ -107,6 +107,8 @@ class Publication:
     certificate: Certificate
     artifacts: Mapping[str, Path]
     """Files by artefact name, inside `work_dir`."""
+    checkpoint_step: int | None = None
+    """The version is what a training was at that step: `name@ckpt-<step>` will mean it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,6 +150,7 @@ class Parcel(_Line):
     manifest: Manifest
     certificate: Certificate
     artifacts: dict[str, Path]
+    checkpoint_step: int | None = None
 
 
 class Done(_Line):

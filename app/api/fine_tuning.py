@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.principal import Principal
@@ -21,6 +21,7 @@ from app.api.schemas.fine_tuning import (
     FineTuningJobList,
     FineTuningRequest,
 )
+from app.api.schemas.jobs import JobObject
 from app.fine_tuning.service import Retry
 from app.jobs.feed import Told
 from app.jobs.history import Place
@@ -210,6 +211,33 @@ def list_checkpoints(
         last_id=data[-1].id if data else None,
         has_more=len(found) > begin + limit,
     )
+
+
+@router.post(
+    "/{job_id}/checkpoints/{checkpoint_id}/publish",
+    status_code=202,
+    responses={
+        202: {
+            "description": "The job that publishes it: a new one, or the one that does or has.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "Where to follow it."}},
+        },
+        **_ID,
+        **error_responses("conflict", "quota_exceeded", "disk_full"),
+    },
+)
+def publish_checkpoint(
+    job_id: JobId,
+    checkpoint_id: Annotated[
+        str, Path(max_length=64, pattern=_PRINTABLE, description="Its id, or `ckpt-STEP`.")
+    ],
+    response: Response,
+    principal: PrincipalDep,
+    services: ServicesDep,
+) -> JobObject:
+    """Make a checkpoint of a job that has ended the next version of its model, `name@ckpt-STEP`."""
+    job = services.fine_tuning.publish_checkpoint(principal, job_id, checkpoint_id)
+    response.headers["location"] = f"/v1/jobs/{job.id}"
+    return JobObject.of(job)
 
 
 @router.post("/{job_id}/cancel", responses=_ID | error_responses("job_not_cancellable"))

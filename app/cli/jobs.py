@@ -8,7 +8,7 @@ import typer
 
 from app.cli.output import Output
 from app.cli.service import Url, service
-from app.cli.tables import moment, table
+from app.cli.tables import moment, size, table
 
 if TYPE_CHECKING:
     from app.client.client import Client
@@ -164,6 +164,58 @@ def pause(context: typer.Context, job_id: _Job, *, url: Url = None) -> None:
 def resume(context: typer.Context, job_id: _Job, *, url: Url = None) -> None:
     """Queue a paused job again; it goes on where it was."""
     _act(context, job_id, "resume", url)
+
+
+@cli.command("checkpoints")
+def checkpoints(context: typer.Context, job_id: _Job, *, url: Url = None) -> None:
+    """List what a training keeps of its network on its way."""
+    with service(url) as client:
+        answer = client.fine_tuning_checkpoints(job_id)
+    rows = [
+        (
+            str(each["step_number"]),
+            _mark(each["metrics"].get("valid_accuracy"), ".1%"),
+            _mark(each["metrics"].get("valid_loss"), ".4f"),
+            size(each["bytes"]),
+            each["fine_tuned_model_checkpoint"],
+        )
+        for each in answer["data"]
+    ]
+    header = ("step", "accuracy", "loss", "size", "once it is published")
+    right = ("step", "accuracy", "loss", "size")
+    _say(context, answer, table(header, rows, right=right) if rows else "It keeps none.")
+
+
+def _mark(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)
+
+
+@cli.command("publish-checkpoint")
+def publish_checkpoint(
+    context: typer.Context,
+    job_id: _Job,
+    checkpoint: Annotated[str, typer.Argument(metavar="STEP", help="Its step, or its id.")],
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
+    url: Url = None,
+) -> None:
+    """Make a checkpoint of a job that has ended a version of its model, MODEL@ckpt-STEP."""
+    with service(url) as client:
+        job = client.publish_checkpoint(
+            job_id, f"ckpt-{checkpoint}" if checkpoint.isdecimal() else checkpoint
+        )
+        if watch:
+            _end(context, client, job["id"])
+            return
+    reference = f"{job['spec']['name']}@ckpt-{job['spec']['step']}"
+    if job["status"] == "succeeded":
+        _say(context, job, f"{reference} is {job['result']['model']}.")
+    else:
+        _say(
+            context,
+            job,
+            f"{job['id']} makes {reference}; `athanor jobs watch {job['id']}` shows how it goes.",
+        )
 
 
 @cli.command("rerun")

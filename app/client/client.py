@@ -247,6 +247,15 @@ class Client:
         """Queue a job again, with other values for some fields."""
         return self._call("POST", f"{_FINE_TUNING}/{_segment(job_id)}/rerun", json=changes)
 
+    def fine_tuning_checkpoints(self, job_id: str) -> Json:
+        """What a job keeps of the network on its way, newest first."""
+        return self._call("GET", f"{_FINE_TUNING}/{_segment(job_id)}/checkpoints", params={"limit": 1000})
+
+    def publish_checkpoint(self, job_id: str, checkpoint: str) -> Json:
+        """Publish a checkpoint, by its id or as `ckpt-STEP`; the answer is the job that does, or has."""
+        path = f"{_FINE_TUNING}/{_segment(job_id)}/checkpoints/{_segment(checkpoint)}/publish"
+        return self._call("POST", path)
+
     def fine_tuning_events(self, job_id: str, *, limit: int = 1000, after: str | None = None) -> Json:
         """Events and metrics of a job, oldest first."""
         query = {"limit": limit, "order": "asc", **({} if after is None else {"after": after})}

@@ -15,7 +15,7 @@ from app.errors import InvalidRequest, InvalidSpec, NotFound, UnknownModel, Unkn
 from app.files.service import FileService
 from app.fine_tuning.request import Around, hyperparameters, read_request
 from app.jobs.job import Json
-from app.registry.reference import DEFAULT_ALIAS, NAME_RULE, is_name, parse_reference
+from app.registry.reference import DEFAULT_ALIAS, NAME_RULE, is_name, parse_reference, unknown_alias
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
@@ -88,7 +88,6 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
             **data,
             "output_model": around.output_model,
             "suffix": around.suffix,
-            "dry_run": dry_run,
             "openai": {
                 "model": spec.model,
                 "hyperparameters": _shown_hyperparameters(around, spec),
@@ -116,6 +115,8 @@ def _find_base(principal: Principal, text: str, registry: Registry) -> _Base:
     number = reference.number or model.aliases.get(reference.alias or DEFAULT_ALIAS)
     version = None if number is None else model.versions.get(number)
     if version is None:
+        if reference.alias is not None and reference.is_checkpoint:
+            raise unknown_alias(model.name, reference.alias, model.aliases, param="model")
         raise UnknownVersion(f"There is no {text}.", param="model", hint=f"There are {_versions(model)}.")
     architecture = _architecture_named(version.manifest.architecture)
     if architecture is None or version.artifact(WEIGHTS_FILE) is None:

@@ -10,7 +10,8 @@ from typing import Any
 from app.access.principal import Principal
 from app.db.session import Database
 from app.errors import NotFound
-from app.fine_tuning.plan import FINE_TUNE, KINDS, References, plan_fine_tune
+from app.fine_tuning.checkpoints import CheckpointPublisher
+from app.fine_tuning.plan import FINE_TUNE, KINDS, PREFLIGHT, References, plan_fine_tune
 from app.fine_tuning.request import apply_changes, check_storable, request_of
 from app.fine_tuning.submissions import Call, Submissions
 from app.jobs.history import HistoryRepository, Moment, Place
@@ -39,6 +40,7 @@ class FineTuning:
         self._jobs = jobs
         self._where = where
         self._submissions = Submissions(database, jobs)
+        self._publisher = CheckpointPublisher(jobs, where.registry)
 
     def submit(self, principal: Principal, raw: Mapping[str, Any], *, dry_run: bool, retry: Retry) -> Job:
         """Check a request and queue its job; a request that was made before gets the job it has made.
@@ -81,7 +83,14 @@ class FineTuning:
             self._jobs.checkpoints(principal, job_id), key=lambda checkpoint: checkpoint.step, reverse=True
         )
 
-    def rerun(self, principal: Principal, job_id: str, changes: Mapping[str, Any]) -> Job:
+    def rerun(
+        self,
+        principal: Principal,
+        job_id: str,
+        changes: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Job:
         """Queue a job again, with other values for some fields of its request; dotted names reach into
         objects. If it made a new model, that gets a further version.
 
@@ -93,11 +102,15 @@ class FineTuning:
         name = raw.get("suffix")
         if name == job.spec.get("suffix") and self._is_model(principal, name) and "output_model" not in raw:
             raw["output_model"] = raw.pop("suffix")
-        plan = plan_fine_tune(principal, raw, self._where, dry_run=bool(job.spec.get("dry_run")))
-        return self._jobs.rerun(principal, job_id, plan.spec)
+        plan = plan_fine_tune(principal, raw, self._where, dry_run=job.kind == PREFLIGHT)
+        return self._jobs.rerun(principal, job_id, plan.spec, idempotency_key=idempotency_key)
 
     def _is_model(self, principal: Principal, name: object) -> bool:
         return any(model.name == name for model in self._where.registry.list_models(principal))
+
+    def publish_checkpoint(self, principal: Principal, job_id: str, checkpoint_id: str) -> Job:
+        """See `CheckpointPublisher.publish`."""
+        return self._publisher.publish(principal, self.get(principal, job_id), checkpoint_id)
 
     def cancel(self, principal: Principal, job_id: str) -> Job:
         """See `JobService.cancel`."""

@@ -1,6 +1,7 @@
 """What may be published and what an alias may point at."""
 
 from collections.abc import Mapping
+from typing import NoReturn
 
 from app.errors import Conflict, NotServable, ParityFailed
 from app.storage.objects import Stored
@@ -69,6 +70,15 @@ def check_unused(name: str, number: int, aliases: Mapping[str, int]) -> None:
             param="version",
             hint="Promote another version first.",
         )
+
+
+def refuse_checkpoint(name: str, alias: str, number: int) -> NoReturn:
+    """Raise Conflict: this alias of a checkpoint means another version."""
+    raise Conflict(
+        f"{name}@{alias} is {name}:{number}, the checkpoint of another job.",
+        param="checkpoint_id",
+        hint=f"DELETE /v1/models/{name}/aliases/{alias}, and publish again; {name}:{number} stays.",
+    )
 
 
 def shortfall(certificate: Certificate) -> str | None:

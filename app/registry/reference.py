@@ -4,9 +4,10 @@ A name is one path segment, a Hub repository id, an MLflow name and a Triton nam
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, UnknownVersion
 
 DEFAULT_ALIAS = "default"
 MAX_NUMBER = 999_999_999
@@ -27,6 +28,11 @@ class Reference:
     name: str
     alias: str | None = None
     number: int | None = None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """It names what a training was at a step, `name@ckpt-120`."""
+        return self.alias is not None and _CHECKPOINT.fullmatch(self.alias) is not None
 
     def __str__(self) -> str:
         if self.number is not None:
@@ -54,6 +60,31 @@ def check_alias_name(text: str) -> str:
     return text
 
 
+def split_number(text: str) -> tuple[str, int | None] | None:
+    """Name and number of `name:number`, or of a bare name; None if the text is neither."""
+    name, colon, number = text.partition(":")
+    if not is_name(name) or (colon and not _NUMBER.fullmatch(number)):
+        return None
+    return name, int(number) if colon else None
+
+
+def checkpoint_alias(step: int) -> str:
+    """The alias of what a training was at a step."""
+    return f"ckpt-{step}"
+
+
+def unknown_alias(name: str, alias: str, known: Iterable[str], *, param: str) -> UnknownVersion:
+    """What to say to an alias that a model does not have; of a checkpoint, how it gets it."""
+    if _CHECKPOINT.fullmatch(alias):
+        hint = (
+            f"A checkpoint has to be published first: `athanor jobs publish-checkpoint JOB {alias}`, "
+            f"or POST /v1/fine_tuning/jobs/JOB/checkpoints/{alias}/publish."
+        )
+        return UnknownVersion(f"There is no {name}@{alias}.", param=param, hint=hint)
+    hint = f"It has: {', '.join(sorted(known)) or 'none'}."
+    return UnknownVersion(f"{name} has no alias {alias!r}.", param=param, hint=hint)
+
+
 def parse_reference(text: str) -> Reference:
     """Read `name`, `name@alias` or `name:number`.
 
@@ -61,12 +92,11 @@ def parse_reference(text: str) -> Reference:
         InvalidRequest: the text is none of them. (Whether the model exists is not looked at.)
 
     """
-    name, colon, number = text.partition(":")
-    if colon and is_name(name) and _NUMBER.fullmatch(number):
-        return Reference(name=name, number=int(number))
+    if (numbered := split_number(text)) is not None:
+        return Reference(name=numbered[0], number=numbered[1])
     name, at, alias = text.partition("@")
-    if not colon and is_name(name) and (not at or is_name(alias)):
-        return Reference(name=name, alias=alias if at else None)
+    if at and is_name(name) and is_name(alias):
+        return Reference(name=name, alias=alias)
     raise InvalidRequest(
         f"{text!r} is not a model reference.",
         param="model",

@@ -19,8 +19,16 @@ from app.db.session import Database
 from app.db.tables import AliasRow, ModelRow, VersionRow
 from app.errors import Conflict, StorageUnavailable, UnknownModel, UnknownVersion
 from app.jobs.needs import NeedsRepository
-from app.registry.policy import check_promotable, check_publishable, check_unused
-from app.registry.reference import DEFAULT_ALIAS, MAX_NUMBER, check_alias_name, check_model_name, is_name
+from app.registry.policy import check_promotable, check_publishable, check_unused, refuse_checkpoint
+from app.registry.reference import (
+    DEFAULT_ALIAS,
+    MAX_NUMBER,
+    check_alias_name,
+    check_model_name,
+    checkpoint_alias,
+    is_name,
+    unknown_alias,
+)
 from app.registry.repository import RegistryRepository
 from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
 from app.storage.objects import ObjectStore, Stored
@@ -149,6 +157,30 @@ class Registry:
             row = repository.set_alias(model, alias, version.number)
             bump_revision(session)
             return _alias_facts(row)
+
+    def mark_checkpoint(
+        self,
+        principal: Principal,
+        version: PublishedVersion,
+        *,
+        step: int,
+        session: Session | None = None,
+    ) -> None:
+        """Have `name@ckpt-<step>` mean this version, from now on for good: unlike others it never moves.
+        With `session`, joins that transaction.
+
+        Raises Conflict when it means another; UnknownModel, UnknownVersion.
+        """
+        alias = checkpoint_alias(step)
+        with self._change(session) as (session_, repository):
+            model = _model(repository, principal, version.name)
+            _version(repository, model, version.number)
+            row = repository.alias(model, alias)
+            if row is None:
+                repository.set_alias(model, alias, version.number)
+                bump_revision(session_)
+            elif row.version_number != version.number:
+                refuse_checkpoint(version.name, alias, row.version_number)
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -308,8 +340,7 @@ def _version(repository: RegistryRepository, model: ModelRow, number: int) -> Ve
 def _alias(repository: RegistryRepository, model: ModelRow, name: str) -> AliasRow:
     alias = repository.alias(model, name) if is_name(name) else None
     if alias is None:
-        known = ", ".join(sorted(repository.aliases(model)))
-        raise UnknownVersion(f"{model.name} has no alias {name!r}.", param="alias", hint=f"It has: {known}.")
+        raise unknown_alias(model.name, name, repository.aliases(model), param="alias")
     return alias
 
 

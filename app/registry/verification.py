@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from app.access.principal import SYSTEM
 from app.db import migrate
 from app.db.session import Database
-from app.errors import NotServable, ParityFailed, StorageUnavailable, UnknownVersion
-from app.registry.reference import DEFAULT_ALIAS, parse_reference
+from app.errors import NotServable, ParityFailed, StorageUnavailable
+from app.registry.reference import DEFAULT_ALIAS, parse_reference, unknown_alias
 from app.registry.service import Registry
 from app.registry.snapshot import VersionFacts
 from app.settings import Settings
@@ -78,7 +78,6 @@ def _find(registry: Registry, text: str) -> tuple[str, VersionFacts]:
         aliases = registry.get_model(SYSTEM, reference.name).aliases
         alias = reference.alias or DEFAULT_ALIAS
         if alias not in aliases:
-            hint = f"It has: {', '.join(sorted(aliases))}."
-            raise UnknownVersion(f"{reference.name} has no alias {alias!r}.", param="model", hint=hint)
+            raise unknown_alias(reference.name, alias, aliases, param="model")
         number = aliases[alias]
     return reference.name, registry.get_version(SYSTEM, reference.name, number)

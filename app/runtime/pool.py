@@ -16,7 +16,7 @@ import structlog
 from app.access.principal import Principal
 from app.errors import AppError, StorageUnavailable, UnknownModel, UnknownVersion
 from app.observability.metrics import Metrics
-from app.registry.reference import DEFAULT_ALIAS, Reference, parse_reference
+from app.registry.reference import DEFAULT_ALIAS, Reference, parse_reference, unknown_alias
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
 from app.runtime.engine import Engine
@@ -144,25 +144,23 @@ class Pool:
             if data.revision >= self._snapshot.revision:
                 self._snapshot = data
 
-    def _model(self, principal: Principal, name: str) -> ModelFacts:
+    def _model(self, principal: Principal, reference: Reference) -> ModelFacts:
         snapshot = self._snapshot
-        model = snapshot.models.get((principal.tenant_id, name))
+        model = snapshot.models.get((principal.tenant_id, reference.name))
         if model is None:
+            if reference.alias is not None and reference.is_checkpoint:  # its job may have made no model
+                raise unknown_alias(reference.name, reference.alias, (), param="model")
             known = [known for tenant, known in snapshot.models if tenant == principal.tenant_id]
-            raise UnknownModel(name, known)
+            raise UnknownModel(reference.name, known)
         return model
 
     def _resolve(self, principal: Principal, reference: Reference) -> VersionFacts:
-        model = self._model(principal, reference.name)
+        model = self._model(principal, reference)
         number = reference.number
         if number is None:
             alias = reference.alias or DEFAULT_ALIAS
             if alias not in model.aliases:
-                raise UnknownVersion(
-                    f"{reference.name} has no alias {alias!r}.",
-                    param="model",
-                    hint=f"Its aliases: {', '.join(sorted(model.aliases)) or 'none'}.",
-                )
+                raise unknown_alias(reference.name, alias, model.aliases, param="model")
             number = model.aliases[alias]
         version = model.versions.get(number)
         if version is None:

@@ -8,6 +8,7 @@ KINDS: Mapping[str, str] = {
     "fine_tune": "workers.kinds.fine_tune:run",
     "import": "workers.kinds.import_model:run",
     "preflight": "workers.kinds.preflight:run",
+    "publish_checkpoint": "workers.kinds.publish_checkpoint:run",
     "probe": "workers.kinds.probe:run",
 }
 """Kind of job -> `module:function`, a `workers.context.Kind`."""

@@ -85,6 +85,8 @@ class Run:
     """Taken in all."""
     best_step: int
     """Whose weights these are."""
+    checkpoint_step: int | None = None
+    """As in `Publication`."""
     measured: Measured
     times_s: Mapping[str, float]
     """Seconds by phase."""
@@ -131,6 +133,7 @@ def publish(context: JobContext, run: Run, *, begins_at: float) -> Outcome:
             manifest=manifest,
             certificate=certificate,
             artifacts=artifacts,
+            checkpoint_step=run.checkpoint_step,
         ),
     )
 

@@ -116,6 +116,28 @@ def test_a_running_job_is_asked(world, athanor, job_id):
     hand.end(JobStatus.CANCELLED)
 
 
+def test_checkpoints_are_listed_and_published_by_their_step(world, athanor, job_id):
+    assert athanor("jobs", "checkpoints", job_id).out == "It keeps none.\n"
+    hand = Hand(world.database, job_id)
+    hand.checkpoint(10, train_loss=0.5)
+    hand.checkpoint(20, valid_accuracy=0.9, valid_loss=0.25)
+    name = athanor("jobs", "show", job_id, "--json").json["planned_model"]
+    lines = athanor("jobs", "checkpoints", job_id).out.splitlines()
+    assert [line.split() for line in lines if "@ckpt-" in line] == [
+        ["20", "90.0%", "0.2500", "120", "B", f"{name}@ckpt-20"],
+        ["10", "110", "B", f"{name}@ckpt-10"],
+    ]
+    assert "when it has ended" in athanor.refuses("jobs", "publish-checkpoint", job_id, "20")
+    hand.end(JobStatus.CANCELLED)
+    assert "It keeps ckpt-20, ckpt-10." in athanor.refuses("jobs", "publish-checkpoint", job_id, "30")
+    asked = athanor("jobs", "publish-checkpoint", job_id, "20").out
+    made = asked.split()[0]
+    assert asked == f"{made} makes {name}@ckpt-20; `athanor jobs watch {made}` shows how it goes.\n"
+    assert athanor("jobs", "show", made, "--json").json["kind"] == "publish_checkpoint"
+    assert athanor("jobs", "publish-checkpoint", job_id, "ckpt-20", "--json").json["id"] == made
+    athanor("jobs", "cancel", made)
+
+
 def test_watch_tells_what_happens_and_how_it_ended(world, athanor, job_id):
     watching = athanor.start("jobs", "watch", job_id)
     hand = Hand(world.database, job_id)
