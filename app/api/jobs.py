@@ -20,10 +20,11 @@ from app.api.schemas.jobs import (
     JobRequest,
     RerunRequest,
 )
-from app.errors import InvalidRequest, InvalidSpec
-from app.jobs.job import Json
+from app.errors import InvalidRequest
+from app.fine_tuning.plan import KINDS as FINE_TUNING_KINDS
+from app.jobs.job import Job, Json
+from app.jobs.service import change_spec
 from app.jobs.states import JobStatus
-from models.train.spec import SpecError, read_spec
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -136,11 +137,17 @@ def rerun_job(
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JobObject:
-    """Queue a new job like this one, with fields of its spec changed."""
-    job = services.jobs.rerun(
-        principal, job_id, request.changes, check=_check_spec, idempotency_key=idempotency_key
-    )
-    return JobObject.of(job)
+    """Queue a new job like this one, with fields of its spec changed; of a training, fields of the request
+    that made it."""
+    job = services.jobs.get(principal, job_id)
+    if job.kind in FINE_TUNING_KINDS:
+        again = services.fine_tuning.rerun(
+            principal, job_id, request.changes, idempotency_key=idempotency_key
+        )
+    else:
+        spec = _changed(job, request.changes)
+        again = services.jobs.rerun(principal, job_id, spec, idempotency_key=idempotency_key)
+    return JobObject.of(again)
 
 
 @router.get("/{job_id}/checkpoints", responses=_ID_ERRORS)
@@ -165,17 +172,14 @@ def list_job_metrics(
     return JobMetricsList(data=data, has_more=len(metrics) > limit)
 
 
-def _check_spec(kind: str, spec: Json) -> Json:
-    """What the route that makes jobs of this kind would say to the spec; others are checked by their run."""
+def _changed(job: Job, changes: Json) -> Json:
+    """The spec of the next job; an import's is checked as `POST /v1/jobs` does, others' by their runs."""
+    spec = change_spec(job.spec, changes)
+    if job.kind != "import" or not changes:
+        return spec
     try:
-        if kind == "import":
-            return ImportSpec.model_validate(spec).model_dump()
-        if isinstance(spec.get("train"), dict):
-            return spec | {"train": read_spec(spec["train"]).model_dump(mode="json")}
+        return ImportSpec.model_validate(spec).model_dump()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         param = ".".join(["changes", *map(str, first["loc"])])
         raise InvalidRequest(f"{param}: {first['msg']}.", param=param) from error
-    except SpecError as error:
-        raise InvalidSpec(error.message, param=f"changes.train.{error.param}", hint=error.hint) from error
-    return spec

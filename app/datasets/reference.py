@@ -1,11 +1,7 @@
 """Names of data sets: `flowers` is its newest version, `flowers:3` is that one. Names are as models' are."""
 
-import re
-
 from app.errors import InvalidRequest
-from app.registry.reference import NAME_RULE, is_name
-
-_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+from app.registry.reference import NAME_RULE, is_name, split_number
 
 
 def check_dataset_name(text: str) -> str:
@@ -22,8 +18,7 @@ def parse_dataset(text: str, *, param: str = "dataset") -> tuple[str, int | None
         InvalidRequest: the text is neither. (Whether the data set exists is not looked at.)
 
     """
-    name, colon, number = text.partition(":")
-    if is_name(name) and (not colon or _NUMBER.fullmatch(number)):
-        return name, int(number) if colon else None
+    if (numbered := split_number(text)) is not None:
+        return numbered
     hint = f"Write `name` or `name:3`. A name has {NAME_RULE}"
     raise InvalidRequest(f"{text!r} is not a data set.", param=param, hint=hint)

@@ -3,7 +3,6 @@
 Torch-free and quick. What needs the data or the network is checked by the job itself, in its first phase.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,15 +18,14 @@ from app.registry.reference import DEFAULT_ALIAS, NAME_RULE, is_name, parse_refe
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
-from models.catalogue.adapters import why_not
-from models.catalogue.architectures import Architecture
+from models.catalogue.adapters import Adapter, why_not
+from models.catalogue.architectures import Architecture, of_network
 from models.manifest import WEIGHTS_FILE, Task
 from models.train.resolve import default_learning_rate
 from models.train.spec import CHOICES, Choice, TrainSpec
 
 FINE_TUNE, PREFLIGHT = "fine_tune", "preflight"
 KINDS = (FINE_TUNE, PREFLIGHT)
-_FROM_SCRATCH = ("full", "head")
 _FILE = ("file_", "file-")
 _RECENT_FILES = 100
 
@@ -58,7 +56,7 @@ class _Base:
     reference: str
     """`name:number`, so that an alias that moves changes no job; or an architecture's id."""
     tasks: frozenset[Task]
-    architecture: Architecture | None
+    architecture: Architecture
     is_trained: bool
 
 
@@ -118,7 +116,7 @@ def _find_base(principal: Principal, text: str, registry: Registry) -> _Base:
         if reference.alias is not None and reference.is_checkpoint:
             raise unknown_alias(model.name, reference.alias, model.aliases, param="model")
         raise UnknownVersion(f"There is no {text}.", param="model", hint=f"There are {_versions(model)}.")
-    architecture = _architecture_named(version.manifest.architecture)
+    architecture = of_network(version.manifest.architecture)
     if architecture is None or version.artifact(WEIGHTS_FILE) is None:
         lacks = "of no architecture in the catalogue" if architecture is None else "without its weights"
         raise InvalidSpec(
@@ -145,13 +143,6 @@ def _find_architecture(principal: Principal, text: str, registry: Registry) -> _
     return _Base(reference=row.id, tasks=row.tasks, architecture=row, is_trained=False)
 
 
-def _architecture_named(name: str | None) -> Architecture | None:
-    for row in CATALOGUE.find(kind=Kind.ARCHITECTURE):
-        if isinstance(row, Architecture) and name in (row.id, row.timm):
-            return row
-    return None
-
-
 def _versions(model: ModelFacts) -> str:
     numbers = [f"{model.name}:{number}" for number in list(model.versions)[-5:]]
     return ", ".join(numbers + [f"{model.name}@{alias}" for alias in model.aliases])
@@ -162,14 +153,14 @@ def _trainable_hint(models: Sequence[ModelFacts]) -> str:
         model.name
         for model in models
         for version in model.versions.values()
-        if version.artifact(WEIGHTS_FILE) and _architecture_named(version.manifest.architecture)
+        if version.artifact(WEIGHTS_FILE) and of_network(version.manifest.architecture)
     ]
     known = list(dict.fromkeys(names)) or [row.id for row in CATALOGUE.find(kind=Kind.ARCHITECTURE)]
     return f"These can: {', '.join(known[:8])}."
 
 
 def _with_multiplied_rate(spec: TrainSpec, base: _Base, multiplier: float | str) -> TrainSpec:
-    if isinstance(multiplier, str) or base.architecture is None:
+    if isinstance(multiplier, str):
         return spec
     rate = default_learning_rate(spec, base.architecture, base.is_trained) * multiplier
     return spec.model_copy(update={"learning_rate": min(rate, 10.0)})
@@ -203,26 +194,14 @@ def _choices(spec: TrainSpec) -> list[tuple[str, Kind, Choice]]:
 
 
 def _check_base(spec: TrainSpec, base: _Base) -> None:
-    if not base.is_trained and spec.adapter.method not in _FROM_SCRATCH:
-        raise InvalidSpec(
-            f"{spec.model} starts from scratch: there is nothing that {spec.adapter.method} could adapt.",
-            param="adapter.method",
-            hint='Use {"method": "full"}, or a model with weights as the base.',
-        )
     row = spec.adapter.row(Kind.ADAPTER)
-    if base.architecture is not None and (reason := why_not(row, base.architecture)) is not None:
-        raise InvalidSpec(reason, param="adapter.method")
-    architecture, size = base.architecture, spec.image_size
-    if architecture is None or size is None:
+    assert isinstance(row, Adapter)
+    if (refused := why_not(row, base.architecture, is_trained=base.is_trained)) is not None:
+        raise InvalidSpec(refused[0], param="adapter.method", hint=refused[1])
+    if spec.image_size is None:
         return
-    if not architecture.is_size_free and size != architecture.image_size:
-        hint = f"Give {architecture.image_size}, or leave it out."
-        raise InvalidSpec(f"{architecture.id} takes one size only.", param="image_size", hint=hint)
-    if size % architecture.side_multiple:
-        below = math.floor(size / architecture.side_multiple) * architecture.side_multiple
-        near = [str(side) for side in (below, below + architecture.side_multiple) if side]
-        what = f"{architecture.id} takes sides that are multiples of {architecture.side_multiple}."
-        raise InvalidSpec(what, param="image_size", hint=f"The nearest: {' and '.join(near)}.")
+    if (refused := base.architecture.why_not_side(spec.image_size)) is not None:
+        raise InvalidSpec(refused[0], param="image_size", hint=refused[1])
 
 
 # -- data --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from app.storage.disk import Disk
 
 Ring = Callable[[str], None]
 """Tells workers, after the commit, that a job waits. Must not raise."""
-Check = Callable[[str, Json], Json]
+
 """Gives the spec of a kind back as it is stored, or raises the AppError that says what is wrong with it."""
 
 
@@ -64,22 +64,17 @@ class JobService:
         self,
         principal: Principal,
         job_id: str,
-        changes: Json,
+        spec: Json,
         *,
-        check: Check | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """A new job like this one, of whatever became of it, with fields of its spec changed. Where the spec
-        and the changes both have an object, its fields are changed one by one; what lies deeper, as a whole.
-
-        Raises as `create`, and NotFound, InvalidRequest for a field that the spec does not have, and what
-        `check` raises.
+        """A new job like this one, of whatever became of it, with a spec of its own. Raises as `create`, and
+        NotFound.
         """
         job = self.get(principal, job_id)
-        spec = _changed(job.spec, changes)
         new = NewJob(
             kind=job.kind,
-            spec=check(job.kind, spec) if check is not None and changes else spec,
+            spec=spec,
             idempotency_key=idempotency_key,
             priority=job.priority,
             time_limit_s=job.time_limit_s,
@@ -241,7 +236,10 @@ def _same(known: Job, new: NewJob, key: str) -> Job:
     return known
 
 
-def _changed(spec: Json, changes: Json) -> Json:
+def change_spec(spec: Json, changes: Json) -> Json:
+    """A spec with fields changed. Where both have an object, its fields are changed one by one; what lies
+    deeper, as a whole. Raises InvalidRequest for a field that the spec does not have.
+    """
     changed = dict(spec)
     for field, value in changes.items():
         if field not in spec:

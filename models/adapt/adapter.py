@@ -154,8 +154,8 @@ def adapt(
     """
     if not isinstance(row, Adapter):
         raise AdaptError(f"{row.id} is no adapter.")
-    if reason := why_not(row, architecture):
-        raise AdaptError(reason)
+    if (refused := why_not(row, architecture)) is not None:
+        raise AdaptError(" ".join(refused))
     site = Site(adapter=row, architecture=architecture, head=head, total_steps=total_steps, seed=seed)
     build: BuildAdapter = row.build()
     with torch.random.fork_rng(devices=[]):

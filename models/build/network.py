@@ -30,13 +30,8 @@ def build_network(
 
     """
     side = architecture.image_size if image_size is None else image_size
-    smallest, multiple = architecture.smallest_size, architecture.side_multiple
-    if side < smallest or side % multiple:
-        nearest = max(-(-smallest // multiple), round(side / multiple)) * multiple
-        raise CannotBuild(
-            f"{architecture.id} takes images of at least {smallest} pixels a side, in steps of {multiple}; "
-            f"{side} is not one, {nearest} is."
-        )
+    if (refused := architecture.why_not_side(side)) is not None:
+        raise CannotBuild(" ".join(refused))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: nn.Module = architecture.build()(architecture.timm, num_classes=num_classes, image_size=side)

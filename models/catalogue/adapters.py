@@ -109,6 +109,8 @@ class Adapter(Row):
     """What is saved is loaded by plain `peft`."""
     only_linears: bool = False
     """It changes linear layers only."""
+    needs_weights: bool = True
+    """It makes sense only on a base that has been trained."""
     freezes_statistics: bool = True
     """Batch normalisation keeps the base's running statistics, in training too."""
 
@@ -236,17 +238,22 @@ ADAPTERS: tuple[Adapter, ...] = (
         None,
         parameters=Parameters,
         is_pefts=False,
+        needs_weights=False,
         freezes_statistics=False,
     ),
 )
 
 
-def why_not(adapter: Row, architecture: Architecture) -> str | None:
-    """Why the method can change nothing in such a network, and what can; None when it can."""
-    if isinstance(adapter, Adapter) and adapter.only_linears and not architecture.has_linears:
+def why_not(
+    adapter: Adapter, architecture: Architecture, *, is_trained: bool = True
+) -> tuple[str, str] | None:
+    """Why the method can do nothing with such a network, and what can; None when it can."""
+    if adapter.needs_weights and not is_trained:
+        others = ", ".join(row.id for row in ADAPTERS if not row.needs_weights)
+        what = f"{architecture.id} starts from scratch: there is nothing that {adapter.id} could adapt."
+        return what, f"Use {others}, or a model with weights as the base."
+    if adapter.only_linears and not architecture.has_linears:
         others = ", ".join(row.id for row in ADAPTERS if not row.only_linears)
-        return (
-            f"{adapter.id} changes linear layers only, and {architecture.id} has none besides its head. "
-            f"{others} can change it."
-        )
+        what = f"{adapter.id} changes linear layers only, and {architecture.id} has none besides its head."
+        return what, f"These can change it: {others}."
     return None

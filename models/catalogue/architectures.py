@@ -38,6 +38,18 @@ class Architecture(Row):
     targets: tuple[str, ...] = ()
     """Globs of module names that adapters change by default; empty: every layer that they can."""
 
+    def why_not_side(self, side: int) -> tuple[str, str] | None:
+        """Why its input cannot have such a side, pixels, and the nearest that it can have; None if it can."""
+        if not self.is_size_free:
+            nearest, rule = self.image_size, f"images of {self.image_size} pixels a side only"
+        else:
+            multiple = self.side_multiple
+            nearest = max(-(-self.smallest_size // multiple), round(side / multiple)) * multiple
+            rule = f"at least {self.smallest_size} pixels a side, in steps of {multiple}"
+        if side == nearest:
+            return None
+        return f"{self.id} takes {rule}; {side} is not one.", f"The nearest is {nearest}."
+
 
 def _network(timm: str, like: Architecture, **changes: object) -> Architecture:
     return replace(like, id=timm, name=timm, timm=timm, **changes)  # type: ignore[arg-type]
@@ -201,6 +213,6 @@ _TINY = (
 ARCHITECTURES: tuple[Architecture, ...] = (*_NETWORKS, *_METHODS, *_TINY)
 
 
-def of_network(timm: str) -> Architecture | None:
-    """The row whose id is this name of a network, as manifests give it; None when there is none."""
+def of_network(timm: str | None) -> Architecture | None:
+    """The row whose id is this name of a network, as manifests may give it; None when there is none."""
     return next((row for row in ARCHITECTURES if row.id == timm), None)

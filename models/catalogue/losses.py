@@ -1,5 +1,7 @@
 """What training makes small."""
 
+from dataclasses import dataclass
+
 from pydantic import Field
 
 from models.catalogue.row import Kind, Parameters, Proof, Row
@@ -34,8 +36,23 @@ class Poly1(Parameters):
     """Added to the coefficient of 1 - p."""
 
 
-def _row(method: str, name: str, parameters: type[Parameters], paper: str | None = None) -> Row:
-    return Row(
+@dataclass(frozen=True, kw_only=True)
+class Loss(Row):
+    """A loss."""
+
+    takes_shares: bool = False
+    """Targets can be shares of several labels, as mixing makes them."""
+
+
+def _row(
+    method: str,
+    name: str,
+    parameters: type[Parameters],
+    paper: str | None = None,
+    *,
+    takes_shares: bool = False,
+) -> Loss:
+    return Loss(
         id=method,
         name=name,
         kind=Kind.LOSS,
@@ -45,16 +62,18 @@ def _row(method: str, name: str, parameters: type[Parameters], paper: str | None
         licence="Apache-2.0",
         paper=paper,
         proof=Proof.TRAINS,
+        takes_shares=takes_shares,
     )
 
 
-LOSSES: tuple[Row, ...] = (
-    _row("cross_entropy", "Cross-entropy", Parameters),
+LOSSES: tuple[Loss, ...] = (
+    _row("cross_entropy", "Cross-entropy", Parameters, takes_shares=True),
     _row(
         "label_smoothing",
         "Label smoothing",
         Smoothed,
         "Szegedy et al. 2015, Rethinking the Inception Architecture for Computer Vision",
+        takes_shares=True,
     ),
     _row("focal", "Focal loss", Focal, "Lin et al. 2017, Focal Loss for Dense Object Detection"),
     _row("bce", "Binary cross-entropy per label", Binary, "Beyer et al. 2020, Are we done with ImageNet?"),

@@ -155,21 +155,15 @@ def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretra
 
 
 def _image_size(spec: TrainSpec, architecture: Architecture, pack: Pack, is_pretrained: bool) -> int:
-    multiple, smallest = architecture.side_multiple, architecture.smallest_size
     if spec.image_size is not None:
-        if not architecture.is_size_free and spec.image_size != architecture.image_size:
-            message = f"{architecture.id} takes images of {architecture.image_size} pixels a side."
-            raise SpecError(message, param="image_size")
-        if spec.image_size < smallest or spec.image_size % multiple:
-            near = max(ceil(smallest / multiple), round(spec.image_size / multiple)) * multiple
-            message = f"{architecture.id} takes at least {smallest} pixels a side, in steps of {multiple}."
-            raise SpecError(message, param="image_size", hint=f"The nearest is {near}.")
+        if (refused := architecture.why_not_side(spec.image_size)) is not None:
+            raise SpecError(refused[0], param="image_size", hint=refused[1])
         return spec.image_size
     if not architecture.is_size_free or not is_pretrained:
         return architecture.image_size
     side = median(min(item.width, item.height) for item in pack.items)
-    rounded = max(multiple, _ROUND_SIDE)
-    wanted = ceil(max(_SMALLEST_SIDE, smallest, _ENLARGEMENT * side) / rounded) * rounded
+    rounded = max(architecture.side_multiple, _ROUND_SIDE)
+    wanted = ceil(max(_SMALLEST_SIDE, architecture.smallest_size, _ENLARGEMENT * side) / rounded) * rounded
     return min(architecture.image_size, wanted)
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.catalogue import CATALOGUE, Kind, Parameters, Row, UnknownMethod
+from models.catalogue.losses import Loss
 from models.manifest import Task
 
 _BRANCH = re.compile(r"\S*\[.*\]|(constrained-)?(int|float|str)")
@@ -104,12 +105,11 @@ class TrainSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        if self.mixing is not None and self.loss.method not in MIXABLE_LOSSES:
-            raise ValueError(f"mixing: makes soft targets, which the loss {self.loss.method!r} does not take")
+        loss = self.loss.row(Kind.LOSS)
+        if self.mixing is not None and not (isinstance(loss, Loss) and loss.takes_shares):
+            raise ValueError(f"mixing: makes soft targets, which the loss {loss.id!r} does not take")
         return self
 
-
-MIXABLE_LOSSES = frozenset({"cross_entropy", "label_smoothing"})
 
 CHOICES: Mapping[str, Kind] = {
     "adapter": Kind.ADAPTER,

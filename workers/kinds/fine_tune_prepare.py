@@ -81,12 +81,6 @@ def _adapted(spec: ResolvedSpec, base: Base, pack: Pack) -> Adapted:
     )
     if base.state is not None:
         load_base(network, base.state, keeps_head=base.labels == pack.labels)
-    elif spec.adapter.method != "full":
-        raise SpecError(
-            f"{spec.model} starts from scratch: there is nothing that {spec.adapter.method} could adapt.",
-            param="adapter.method",
-            hint='Use {"method": "full"}, or a model with weights.',
-        )
     return adapt(
         network,
         spec.adapter.row(Kind.ADAPTER),

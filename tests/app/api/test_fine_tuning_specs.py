@@ -165,6 +165,7 @@ def wrong_combinations():
             "multiplier",
         ),
         ("combination", {"model": "vit_tiny_patch16_224", "image_size": 100}, "image_size", "96"),
+        ("combination", {"model": "lenet5", "adapter": "head"}, "adapter.method", "full"),
         ("combination", {"integrations": [{"type": "wandb"}]}, "integrations", "events"),
     )
 
@@ -209,7 +210,7 @@ GOOD = [
     {"model": "base:1", "suffix": "digits"},
     {"model": "resnet18"},
     {"model": "lenet5", "adapter": {"method": "full"}, "image_size": 32},
-    {"model": "vit_tiny_patch16_224", "adapter": "head"},
+    {"model": "vit_tiny_patch16_224", "image_size": 96},
     {"task": "image-classification", "adapter": {"method": "lora", "r": 8}},
     {"adapter": {"method": "dora", "r": 4, "alpha": 8, "dropout": 0.1}},
     {"adapter": "bitfit", "optimizer": {"method": "sgd", "momentum": 0.9, "nesterov": True}},
@@ -293,6 +294,20 @@ def test_a_job_runs_again_with_other_values_and_makes_a_further_version_of_its_m
     assert refused.json()["error"]["param"] == "n_epoch"
     refused = client.post(f"{JOBS}/{job['id']}/rerun", json={"priority": 5})
     assert refused.json()["error"]["param"] == "priority"
+
+
+def test_the_route_of_all_jobs_checks_a_training_as_its_own_route_does(world):
+    client, things = world
+    body = {"model": "base", "training_file": things.file_id, "adapter": "lora", "learning_rate": 0.1}
+    job = client.post(JOBS, json=body, params={"dry_run": True}).json()
+    rerun = f"/v1/jobs/{job['id']}/rerun"
+    again = client.post(rerun, json={"changes": {"adapter": {"method": "lora", "r": 4}}}).json()
+    assert again["spec"]["train"]["adapter"] == {"method": "lora", "parameters": {"r": 4}}
+    assert again["spec"]["train"]["learning_rate"] == 0.1
+    for param, value in {"lerning_rate": 1, "training_file": "file-x"}.items():
+        refused = client.post(rerun, json={"changes": {param: value}})
+        assert refused.status_code in (400, 404)
+        assert refused.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize(

@@ -215,21 +215,6 @@ def test_a_change_that_makes_no_sense_is_refused_naming_the_field(client, change
     assert len(client.get("/v1/jobs").json()["data"]) == 1
 
 
-def test_a_training_is_run_again_with_its_fields_checked(client, database):
-    from app.jobs.service import JobService
-
-    spec = {"train": {"model": "vit-tiny", "learning_rate": 0.1}, "dataset": "digits:1", "dry_run": False}
-    job = JobService(database, lambda _: None).create(SYSTEM, kind="fine_tune", spec=spec)
-    changes = {"train": {"adapter": {"method": "lora", "r": 4}}}
-    again = client.post(f"/v1/jobs/{job.id}/rerun", json={"changes": changes}).json()["spec"]
-    assert (again["train"]["learning_rate"], again["dataset"]) == (0.1, "digits:1")
-    assert again["train"]["adapter"] == {"method": "lora", "parameters": {"r": 4}}
-    answer = client.post(f"/v1/jobs/{job.id}/rerun", json={"changes": {"train": {"lerning_rate": 1}}})
-    assert code(answer) == (400, "invalid_spec")
-    assert answer.json()["error"]["param"] == "changes.train.lerning_rate"
-    assert "learning_rate" in answer.json()["error"]["hint"]
-
-
 def test_checkpoints_and_metrics_of_a_run_can_be_read(client, database):
     job_id = client.post("/v1/jobs", json=STARTER).json()["id"]
     claimed = JobStore(database).claim(job_id, holder="w", lease_s=20)

@@ -120,7 +120,7 @@ def test_weights_of_another_network_are_refused():
     ("name", "side", "nearest"), [("test_vit", 100, 96), ("test_swin", 16, 32), ("lenet5", 20, 28)]
 )
 def test_a_size_that_a_network_cannot_take_is_refused_with_the_nearest(name, side, nearest):
-    with pytest.raises(CannotBuild, match=f"{side} is not one, {nearest} is"):
+    with pytest.raises(CannotBuild, match=f"{side} is not one. The nearest is {nearest}"):
         built(name, image_size=side)
 
 
