@@ -14,13 +14,20 @@ Every method that a training job can name. A row's proof says how far the tests 
 [adding a method](adding-a-method.md) says how a row comes in. This page is written from the rows.
 """
 
+_NOTES = {
+    Kind.ARCHITECTURE: """The tests build every network with all its shapes. The whole way, from training to an
+answer, goes the smallest network of each family; `serves` is said of its larger siblings because of it.
+
+"""
+}
+
 
 def render() -> str:
     """The whole page."""
     parts = [_HEAD]
     for kind in Kind:
         rows = CATALOGUE.find(kind=kind)
-        parts.append(f"## {kind.capitalize()} ({len(rows)})\n\n{_table(rows)}")
+        parts.append(f"## {kind.capitalize()} ({len(rows)})\n\n{_NOTES.get(kind, '')}{_table(rows)}")
     return "\n".join(parts)
 
 

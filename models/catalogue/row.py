@@ -13,8 +13,7 @@ from models.manifest import Task
 class Kind(StrEnum):
     """Where in a spec a method is named, and so what its builder is called with.
 
-    The builders' protocols are in `models.train.parts`, except that of adapters (`models.adapt.adapter`)
-    and architectures (`models.build.architecture`).
+    The builders' protocols are in `models.train.parts`, except that of adapters: `models.adapt.adapter`.
     """
 
     ARCHITECTURE = "architecture"

@@ -92,9 +92,9 @@ class Estimate:
 def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: Preprocessing) -> Estimate:
     """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`."""
     network = adapted.network
-    began_s = perf_counter()
     free, held_bytes = available_bytes(), resident_bytes()
     with reproducible(threads=spec.threads):
+        began_s = perf_counter()  # torch has loaded what training needs anyway
         held = {
             name: tensor.detach().clone()
             for name, tensor in (*network.named_parameters(), *network.named_buffers())
