@@ -1,3 +1,3 @@
 """The gateway and everything a request touches. Never imports torch."""
 
-__version__ = "0.0.1"
+__version__ = "0.1.0"
