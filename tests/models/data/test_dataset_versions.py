@@ -186,3 +186,13 @@ def test_the_digits_example_makes_the_same_balanced_set_each_time(tmp_path):
     assert report.labels == tuple("0123456789")
     assert (report.images, report.duplicate_count) == (1797, 0)
     assert (report.sides.min_width, report.sides.max_width) == (64, 64)
+
+
+def test_no_digit_that_is_held_out_is_trained_on(tmp_path):
+    write_digits(tmp_path / "digits.zip")
+    make_pack([tmp_path / "digits.zip"], tmp_path / "out.pack")
+    pack = Pack(tmp_path / "out.pack")
+    train, validation, test = ({item.sha256 for item in pack.of(split)} for split in Split)
+    assert len(train) + len(validation) + len(test) == 1797
+    assert min(len(validation), len(test)) >= 150
+    assert not train & validation | train & test | validation & test
