@@ -15,8 +15,8 @@ Every method that a training job can name. A row's proof says how far the tests 
 """
 
 _NOTES = {
-    Kind.ARCHITECTURE: """The tests build every network with all its shapes. The whole way, from training to an
-answer, goes the smallest network of each family; `serves` is said of its larger siblings because of it.
+    Kind.ARCHITECTURE: """The tests build every network with all its shapes. The whole way, from training
+to an answer, goes the smallest network of each family; its larger siblings are said to serve because of it.
 
 """
 }
