@@ -6,7 +6,7 @@ The model is the one that the job has made a version of, or would have.
 """
 
 from app.access.principal import Principal
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, UnknownModel
 from app.fine_tuning.view import planned_name, published
 from app.jobs.job import Job, JobCheckpoint, Json
 from app.jobs.service import JobService
@@ -14,6 +14,7 @@ from app.jobs.states import JobStatus
 from app.registry.policy import refuse_checkpoint
 from app.registry.reference import checkpoint_alias
 from app.registry.service import PublishedVersion, Registry
+from app.registry.snapshot import ModelFacts
 
 PUBLISH_CHECKPOINT = "publish_checkpoint"
 
@@ -67,23 +68,27 @@ class CheckpointPublisher:
         if known.status is not JobStatus.SUCCEEDED:
             return not known.status.has_ended
         version = published(known)
-        if version is None or not self._has(principal, *version):
+        if version is None:
             return False
         name, number = version
+        model = self._model(principal, name)
+        if model is None or number not in model.versions:
+            return False
         self._registry.mark_checkpoint(
             principal, PublishedVersion(name=name, number=number), step=checkpoint.step
         )
         return True
 
-    def _has(self, principal: Principal, name: str, number: int) -> bool:
-        models = {model.name: model for model in self._registry.list_models(principal)}
-        return name in models and number in models[name].versions
-
     def _check_alias(self, principal: Principal, name: str, checkpoint: JobCheckpoint) -> None:
-        alias = checkpoint_alias(checkpoint.step)
-        models = {model.name: model for model in self._registry.list_models(principal)}
-        if name in models and alias in models[name].aliases:
-            refuse_checkpoint(name, alias, models[name].aliases[alias])
+        alias, model = checkpoint_alias(checkpoint.step), self._model(principal, name)
+        if model is not None and alias in model.aliases:
+            refuse_checkpoint(name, alias, model.aliases[alias])
+
+    def _model(self, principal: Principal, name: str) -> ModelFacts | None:
+        try:
+            return self._registry.get_model(principal, name)
+        except UnknownModel:
+            return None
 
 
 def _spec(job: Job, checkpoint: JobCheckpoint) -> Json:

@@ -73,9 +73,9 @@ def check_unused(name: str, number: int, aliases: Mapping[str, int]) -> None:
 
 
 def refuse_checkpoint(name: str, alias: str, number: int) -> NoReturn:
-    """Raise Conflict: this alias of a checkpoint means another version."""
+    """Raise Conflict: this alias of a checkpoint means another version, of another job of the same model."""
     raise Conflict(
-        f"{name}@{alias} is {name}:{number}, the checkpoint of another job.",
+        f"{name}@{alias} is {name}:{number} already.",
         param="checkpoint_id",
         hint=f"DELETE /v1/models/{name}/aliases/{alias}, and publish again; {name}:{number} stays.",
     )

@@ -191,7 +191,7 @@ def test_an_adapter_is_trained_from_it_and_its_checkpoints_are_published_too(pub
     # Another job of the same model has a checkpoint of step 4 as well: the name is taken.
     refused = publisher.ask(job_id, "ckpt-4")
     assert refused.status_code == 409
-    assert refused.json()["error"]["message"] == "kept@ckpt-4 is kept:2, the checkpoint of another job."
+    assert refused.json()["error"]["message"] == "kept@ckpt-4 is kept:2 already."
 
 
 def test_a_job_that_was_cancelled_gives_its_newest_checkpoint_as_a_new_model(publisher, trained):

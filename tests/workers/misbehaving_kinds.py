@@ -116,6 +116,7 @@ def publish(context: JobContext) -> Outcome:
             manifest=manifest,
             certificate=build_certificate(manifest, certified),
             artifacts={MODEL_FILE: context.work_dir / MODEL_FILE},
+            checkpoint_step=context.spec.get("checkpoint_step"),
         ),
     )
 

@@ -33,6 +33,15 @@ def test_a_refused_publication_is_the_jobs_error_and_leaves_no_model(bench):
         bench.registry.get_model(SYSTEM, "tabby")
 
 
+def test_a_checkpoints_version_has_its_name_from_the_first_and_keeps_it(bench):
+    assert bench.run("publish", name="tabby", checkpoint_step=120).status is JobStatus.SUCCEEDED
+    assert bench.registry.get_model(SYSTEM, "tabby").aliases == {"default": 1, "ckpt-120": 1}
+    late = bench.run("publish", name="tabby", checkpoint_step=120)
+    assert (late.status, late.error["code"]) == (JobStatus.FAILED, "conflict")
+    assert late.error["message"] == "tabby@ckpt-120 is tabby:1 already."
+    assert list(bench.registry.get_model(SYSTEM, "tabby").versions) == [1]
+
+
 def test_a_run_whose_lease_was_lost_while_it_published_publishes_nothing(bench, monkeypatch):
     stage, staging, go_on = bench.registry.stage, threading.Event(), threading.Event()
 

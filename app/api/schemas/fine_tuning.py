@@ -206,7 +206,9 @@ class FineTuningCheckpoint(BaseModel):
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     created_at: int = Field(description="UTC, seconds since the epoch.")
     fine_tuning_job_id: str
-    fine_tuned_model_checkpoint: str = Field(description="`name@ckpt-STEP`")
+    fine_tuned_model_checkpoint: str = Field(
+        description="`name@ckpt-STEP`, which answers once it is published."
+    )
     step_number: int
     metrics: dict[str, Any]
     bytes: int = Field(description="Size of its file.")

@@ -119,7 +119,7 @@ def test_a_name_that_another_jobs_checkpoint_has_is_refused_until_it_is_free(wor
     second = world.training(output_model="shared")
     error = error_of(world.ask(second, "ckpt-10"), 409)
     assert (error["code"], error["param"]) == ("conflict", "checkpoint_id")
-    assert error["message"] == "shared@ckpt-10 is shared:1, the checkpoint of another job."
+    assert error["message"] == "shared@ckpt-10 is shared:1 already."
     assert world.client.delete("/v1/models/shared/aliases/ckpt-10").is_success
     assert world.do(world.ask(second, "ckpt-10").json()) == "shared:2"
     assert world.aliases("shared") == {"default": 1, "ckpt-10": 2}
