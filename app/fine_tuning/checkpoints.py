@@ -10,7 +10,6 @@ from app.errors import Conflict, NotFound, UnknownModel
 from app.fine_tuning.view import planned_name, published
 from app.jobs.job import Job, JobCheckpoint, Json
 from app.jobs.service import JobService
-from app.jobs.states import JobStatus
 from app.registry.policy import refuse_checkpoint
 from app.registry.reference import checkpoint_alias
 from app.registry.service import PublishedVersion, Registry
@@ -65,8 +64,8 @@ class CheckpointPublisher:
 
     def _is_good(self, principal: Principal, known: Job, checkpoint: JobCheckpoint) -> bool:
         """The job is under way, or its version is there; that gets its alias back if it has lost it."""
-        if known.status is not JobStatus.SUCCEEDED:
-            return not known.status.has_ended
+        if not known.status.has_ended:
+            return True
         version = published(known)
         if version is None:
             return False

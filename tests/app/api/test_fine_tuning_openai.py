@@ -138,7 +138,7 @@ def test_checkpoints_have_steps_metrics_and_names(world, client):
     job = client.fine_tuning.jobs.create(model="base", training_file="colours", suffix="kept")
     worker = Hand(world.database, job.id)
     for step in (10, 20, 30):
-        worker.checkpoint(step, train_loss=1 / step, valid_accuracy=0.9, score=0.9)
+        worker.checkpoint(step, train_loss=1 / step, valid_accuracy=0.9)
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
     assert [checkpoint.step_number for checkpoint in checkpoints] == [30, 20, 10]
     newest = checkpoints[0]
