@@ -38,6 +38,8 @@ class Setting:
     """All of them."""
     threads: int
     """Of the processor, for torch."""
+    is_patient: bool = True
+    """Threads of OpenMP that wait for each other sleep instead of spinning: as a job's child has it."""
     workers: int = 0
     """Processes that make batches, of the Trainer's DataLoader."""
 

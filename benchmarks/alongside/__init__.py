@@ -1,0 +1,1 @@
+"""What clients feel while a job trains on the same machine."""
