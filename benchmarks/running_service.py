@@ -23,7 +23,6 @@ def service(folder: Path) -> Iterator[httpx.Client]:
         **{name: value for name, value in os.environ.items() if not name.startswith("ATHANOR_")},
         "ATHANOR_DATA_DIR": str(folder / "data"),
         "ATHANOR_PORT": str(port),
-        "ATHANOR_LOG_LEVEL": "warning",
     }
     process = subprocess.Popen([str(Path(sys.executable).parent / "athanor"), "serve"], env=environment)
     try:
