@@ -43,7 +43,11 @@ from app.settings import Settings
 def create_app(settings: Settings) -> Gateway:
     """Build the ASGI application that uvicorn runs."""
     services = build_services(settings)
-    access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()), also=services.metrics.settle)
+    access_log = AccessLog(
+        as_json=settings.logs_json(sys.stderr.isatty()),
+        log_level=settings.log_level,
+        also=services.metrics.settle,
+    )
     api = _build_api(services, access_log)
     inference = Inference(
         services.pool, default_deadline_s=settings.default_deadline_s, why_missing=services.why_missing

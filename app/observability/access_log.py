@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import orjson
 
 _FLUSH_S = 0.2
+_LEVELS = {"info": 1, "warning": 2, "error": 3}
 
 
 class _Request(NamedTuple):
@@ -27,10 +28,18 @@ class AccessLog:
     """Notes requests and writes them at least five times a second, as JSON lines or as text."""
 
     def __init__(
-        self, *, as_json: bool, stream: BinaryIO | None = None, also: Callable[[], None] | None = None
+        self,
+        *,
+        as_json: bool,
+        log_level: str = "info",
+        stream: BinaryIO | None = None,
+        also: Callable[[], None] | None = None,
     ) -> None:
-        """`also` is done at every gulp: other work that waits for a quiet moment."""
+        """Requests below `log_level` are not noted. `also` is done at every gulp: other work that waits for a
+        quiet moment.
+        """
         self._as_json = as_json
+        self._least = _LEVELS.get(log_level, 0)
         self._stream = stream if stream is not None else sys.stderr.buffer
         self._also = also
         self._noted: deque[_Request] = deque()
@@ -50,7 +59,7 @@ class AccessLog:
 
     def write(self, method: str, path: str, request_id: str, status: int, seconds: float) -> None:
         """Note one answered request; health checks, which come every second, are not noted."""
-        if not path.startswith("/health"):
+        if _LEVELS[_level(status)] >= self._least and not path.startswith("/health"):
             self._noted.append(_Request(time.time(), method, path, request_id, status, seconds))
 
     def _write_on(self) -> None:
@@ -67,11 +76,16 @@ class AccessLog:
             self._stream.flush()
 
 
+def _level(status: int) -> str:
+    """Of a request's line: a refusal is news, a failure of ours is an error."""
+    return "info" if status < 500 else "error" if status == 500 else "warning"
+
+
 def _json_line(request: _Request) -> bytes:
     return orjson.dumps(
         {
             "timestamp": datetime.fromtimestamp(request.at_s, UTC),
-            "level": "info" if request.status < 500 else "error" if request.status == 500 else "warning",
+            "level": _level(request.status),
             "event": "request",
             "method": request.method,
             "path": request.path,
