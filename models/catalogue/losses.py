@@ -36,6 +36,13 @@ class Poly1(Parameters):
     """Added to the coefficient of 1 - p."""
 
 
+class GeneralisedCrossEntropy(Parameters):
+    """Between cross-entropy and absolute error: what is far off, as wrong labels are, pulls less."""
+
+    q: float = Field(default=0.7, gt=0, le=1)
+    """Near 0 it is cross-entropy; 1 is 1 - p, which wrong labels disturb least and which learns slowest."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loss(Row):
     """A loss."""
@@ -82,5 +89,12 @@ LOSSES: tuple[Loss, ...] = (
         "Poly-1",
         Poly1,
         "Leng et al. 2022, PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions",
+    ),
+    _row(
+        "generalised_cross_entropy",
+        "Generalised cross-entropy",
+        GeneralisedCrossEntropy,
+        "Zhang & Sabuncu 2018, Generalized Cross Entropy Loss for Training Deep Neural Networks "
+        "with Noisy Labels",
     ),
 )

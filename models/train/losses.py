@@ -81,5 +81,18 @@ def build_poly1(parameters: Parameters, *, class_weights: Weights) -> Loss:
     return loss
 
 
+def build_generalised_cross_entropy(parameters: Parameters, *, class_weights: Weights) -> Loss:
+    """(1 - p_y^q) / q"""
+    assert isinstance(parameters, told.GeneralisedCrossEntropy)
+    q = parameters.q
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        cost = functional.cross_entropy(logits, targets, reduction="none")
+        # From log p, so that no digits are lost where p is near 1 or q near 0.
+        return _mean(-torch.expm1(-q * cost) / q, targets, class_weights)
+
+    return loss
+
+
 def _mean(cost: torch.Tensor, targets: torch.Tensor, class_weights: Weights) -> torch.Tensor:
     return cost.mean() if class_weights is None else (cost * class_weights[targets]).mean()

@@ -34,12 +34,17 @@ def poly1(logits, wanted):
     return cross_entropy(logits, wanted) + wanted * (1 - shares_of(logits))
 
 
+def generalised_cross_entropy(logits, wanted):
+    return wanted * (1 - shares_of(logits) ** 0.7) / 0.7
+
+
 FORMULAS = {
     "cross_entropy": cross_entropy,
     "label_smoothing": label_smoothing,
     "focal": focal,
     "bce": bce,
     "poly1": poly1,
+    "generalised_cross_entropy": generalised_cross_entropy,
 }
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0])
 PER_LABEL = {"cross_entropy", "label_smoothing"}
@@ -60,7 +65,7 @@ def loss_of(method, logits, targets, *, weights=None, **parameters):
 
 def test_every_loss_of_the_catalogue_has_a_formula_here():
     assert sorted(FORMULAS) == sorted(row.id for row in CATALOGUE.find(kind=Kind.LOSS))
-    assert len(FORMULAS) == 5
+    assert len(FORMULAS) == 6
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -120,3 +125,11 @@ def test_focal_loss_takes_a_fraction_of_a_power():
     given = torch.tensor([[200.0, -200.0]], requires_grad=True)
     loss_of("focal", given, torch.tensor([0]), gamma=0.5).backward()
     assert torch.isfinite(given.grad).all()
+
+
+def test_generalised_cross_entropy_lies_between_cross_entropy_and_one_minus_p():
+    logits, targets = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 3
+    own = torch.softmax(logits, dim=1)[torch.arange(5), targets]
+    near, far = (loss_of("generalised_cross_entropy", logits, targets, q=q) for q in (1e-4, 1.0))
+    assert float(near) == pytest.approx(float(loss_of("cross_entropy", logits, targets)), rel=1e-3)
+    assert float(far) == pytest.approx(float((1 - own).mean()), rel=1e-5)
