@@ -29,6 +29,15 @@ class Polynomial(Falling):
     """1 is a straight line."""
 
 
+class Restarting(Falling):
+    """Falls several times, each time from the highest rate."""
+
+    cycles: int = Field(default=3, ge=1, le=100)
+    """Number of falls."""
+    growth: int = Field(default=2, ge=1, le=10)
+    """Length of each fall to that of the one before."""
+
+
 class Stepwise(Warmed):
     """Falls at once, at fixed places."""
 
@@ -77,6 +86,12 @@ SCHEDULES: tuple[Row, ...] = (
         "cosine",
         "Cosine fall",
         Falling,
+        "Loshchilov & Hutter 2016, SGDR: Stochastic Gradient Descent with Warm Restarts",
+    ),
+    _row(
+        "cosine_restarts",
+        "Cosine falls with warm restarts",
+        Restarting,
         "Loshchilov & Hutter 2016, SGDR: Stochastic Gradient Descent with Warm Restarts",
     ),
     _row("step", "Falls at fixed steps", Stepwise),

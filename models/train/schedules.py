@@ -6,6 +6,7 @@ steps w .. T - 1    the fall, as a function of (step - w) / (T - w): the last st
 
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from math import cos, pi
 
 from models.catalogue import Parameters
@@ -31,6 +32,26 @@ def build_cosine(parameters: Parameters, *, total_steps: int) -> Rate:
     assert isinstance(parameters, told.Falling)
     floor = parameters.floor_share
     return _warmed(parameters, total_steps, lambda x: floor + (1 - floor) * (1 + cos(pi * x)) / 2)
+
+
+def build_cosine_restarts(parameters: Parameters, *, total_steps: int) -> Rate:
+    """floor + (1 - floor) (1 + cos πz) / 2, z from 0 to 1 in each of the cycles.
+
+    Cycle i = 0 .. n - 1 takes growth^i / Σ_j growth^j of the steps after the warm-up, so that the last ends
+    with the training.
+    """
+    assert isinstance(parameters, told.Restarting)
+    floor = parameters.floor_share
+    lengths = [parameters.growth**cycle for cycle in range(parameters.cycles)]
+    # Quotients of integers, as x is: a step at a border falls into the cycle that begins there.
+    borders = [border / sum(lengths) for border in accumulate(lengths, initial=0)]
+
+    def fall(x: float) -> float:
+        cycle = bisect_right(borders, x) - 1
+        z = (x - borders[cycle]) / (borders[cycle + 1] - borders[cycle])
+        return floor + (1 - floor) * (1 + cos(pi * z)) / 2
+
+    return _warmed(parameters, total_steps, fall)
 
 
 def build_polynomial(parameters: Parameters, *, total_steps: int) -> Rate:
