@@ -6,6 +6,7 @@ from models.catalogue.row import Kind, Parameters, Proof, Row
 from models.manifest import Task
 
 _TORCH = "BSD-3-Clause"
+_TIMM = "Apache-2.0"
 _OURS = "Apache-2.0"
 
 
@@ -64,6 +65,13 @@ class Lion(Decaying):
     """How slowly the momentum forgets."""
 
 
+class Lamb(Adaptive):
+    """Adam whose move of each tensor is as long as the tensor itself; for large batches."""
+
+    epsilon: float = Field(default=1e-6, gt=0, lt=1)
+    """Added to the root of the squared mean."""
+
+
 class AdaGrad(Decaying):
     """Divides by the root of all squared gradients so far."""
 
@@ -99,7 +107,9 @@ class AdaDelta(Decaying):
     """Added under both roots."""
 
 
-def _row(method: str, name: str, builder: str, parameters: type[Parameters], paper: str) -> Row:
+def _row(
+    method: str, name: str, builder: str, parameters: type[Parameters], paper: str, *, licence: str = _TORCH
+) -> Row:
     return Row(
         id=method,
         name=name,
@@ -107,7 +117,7 @@ def _row(method: str, name: str, builder: str, parameters: type[Parameters], pap
         tasks=frozenset(Task),
         builder=f"models.train.optimizers:{builder}",
         parameters=parameters,
-        licence=_OURS if method == "lion" else _TORCH,
+        licence=licence,
         paper=paper,
         proof=Proof.TRAINS,
     )
@@ -148,7 +158,20 @@ OPTIMIZERS: tuple[Row, ...] = (
         "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning",
     ),
     _row(
-        "lion", "Lion", "build_lion", Lion, "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms"
+        "lion",
+        "Lion",
+        "build_lion",
+        Lion,
+        "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms",
+        licence=_OURS,
+    ),
+    _row(
+        "lamb",
+        "LAMB",
+        "build_lamb",
+        Lamb,
+        "You et al. 2019, Large Batch Optimization for Deep Learning: Training BERT in 76 Minutes",
+        licence=_TIMM,
     ),
     _row(
         "adagrad",

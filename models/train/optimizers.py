@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from models.build.torchvision_operators import declare_torchvision_operators
 from models.catalogue import Parameters
 from models.catalogue import optimizers as told
 from models.train.parts import ParameterGroup
@@ -100,6 +101,41 @@ def build_lion(groups: Groups, parameters: Parameters, *, learning_rate: float) 
     """See `Lion`."""
     assert isinstance(parameters, told.Lion)
     return Lion(_groups(groups, learning_rate), beta1=parameters.beta1, beta2=parameters.beta2)
+
+
+def build_lamb(groups: Groups, parameters: Parameters, *, learning_rate: float) -> torch.optim.Optimizer:
+    """u = m̂ / (√v̂ + ε) + decay x p; p ← p - rate x |p| / |u| x u, the norms of each tensor by itself.
+
+    Where there is no decay (biases, norms), or a norm is 0, the move is rate x u. The loop clips gradients.
+    """
+    assert isinstance(parameters, told.Lamb)
+    declare_torchvision_operators()
+    from timm.optim.lamb import Lamb  # noqa: PLC0415 - after the declaration
+
+    optimizer: torch.optim.Optimizer = Lamb(
+        _groups(groups, learning_rate),
+        betas=(parameters.beta1, parameters.beta2),
+        eps=parameters.epsilon,
+        max_grad_norm=None,
+    )
+    optimizer.register_step_post_hook(_note_steps)
+    optimizer.register_load_state_dict_post_hook(_recall_steps)
+    return optimizer
+
+
+def _note_steps(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Copy timm's count of steps, which is the group's, to the parameters, whose state checkpoints keep."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter in optimizer.state:
+                optimizer.state[parameter]["step"] = group["step"].clone()
+
+
+def _recall_steps(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter in optimizer.state:
+                group["step"] = optimizer.state[parameter]["step"].clone()
 
 
 def build_adagrad(groups: Groups, parameters: Parameters, *, learning_rate: float) -> torch.optim.Optimizer:

@@ -43,7 +43,14 @@ _OTHER_RATE = 2e-3
 _SCRATCH_RATE = 1e-3
 _FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
 """Networks of attention and layer norms diverge sooner."""
-_OPTIMIZER_FACTORS = {"sgd": 20.0, "lion": 0.2, "adagrad": 5.0, "rmsprop": 0.5, "adadelta": 500.0}
+_OPTIMIZER_FACTORS = {
+    "sgd": 20.0,
+    "lion": 0.2,
+    "lamb": 10.0,
+    "adagrad": 5.0,
+    "rmsprop": 0.5,
+    "adadelta": 500.0,
+}
 _BATCH = 32
 _SEEN_IMAGES = 10_000
 """Pictures, repeated ones too, that a job sees by default."""

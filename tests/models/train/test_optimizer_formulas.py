@@ -96,6 +96,15 @@ def lion(p, gradients, *, b1=0.9, b2=0.99):
     return p
 
 
+def lamb(p, gradients, *, b1=0.9, b2=0.999, e=1e-6, decay=DECAY, adapts=True):
+    m = v = 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        u = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + e) + decay * p
+        p = p - RATE * u * (np.linalg.norm(p) / np.linalg.norm(u) if adapts else 1.0)
+    return p
+
+
 def adagrad(p, gradients, *, e=1e-10):
     s = 0.0
     for slope in gradients:
@@ -134,16 +143,17 @@ FORMULAS = {
     "radam": radam,
     "sgd": sgd,
     "lion": lion,
+    "lamb": lamb,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
     "adadelta": adadelta,
 }
 
 
-def moved(method, start, gradients, **parameters):
+def moved(method, start, gradients, *, decay=DECAY, **parameters):
     row = CATALOGUE.get(Kind.OPTIMIZER, method)
     parameter = torch.nn.Parameter(torch.from_numpy(start.astype(np.float32)))
-    group = ParameterGroup(parameters=[parameter], weight_decay=DECAY)
+    group = ParameterGroup(parameters=[parameter], weight_decay=decay)
     told = row.parameters.model_validate(parameters)
     optimizer = row.build()([group], told, learning_rate=RATE)
     for gradient in gradients:
@@ -161,7 +171,7 @@ def problem():
 
 def test_every_optimiser_of_the_catalogue_has_a_formula_here():
     assert sorted(FORMULAS) == sorted(row.id for row in CATALOGUE.find(kind=Kind.OPTIMIZER))
-    assert len(FORMULAS) == 11
+    assert len(FORMULAS) == 12
 
 
 @pytest.mark.parametrize("method", FORMULAS)
@@ -178,6 +188,15 @@ def test_sgd_is_told_about_its_momentum(told, formula):
     start, gradients = problem()
     np.testing.assert_allclose(
         moved("sgd", start, gradients, **told), sgd(start, gradients, **formula), atol=2e-6
+    )
+
+
+def test_lamb_moves_what_has_no_decay_as_adam_does():
+    start, gradients = problem()
+    np.testing.assert_allclose(
+        moved("lamb", start, gradients, decay=0.0),
+        lamb(start, gradients, decay=0.0, adapts=False),
+        atol=2e-6,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.catalogue import CATALOGUE, Kind
 from models.train.checkpoint import CheckpointMismatch, load_evaluated, read_checkpoint
 from models.train.feed import TensorSource
 from models.train.loop import Diverged, Hooks, Interrupted, TrainRun, train
@@ -70,22 +71,7 @@ def test_a_run_is_taken_up_from_any_checkpoint_to_the_same_bits(pack, tmp_path, 
         }
 
 
-OPTIMIZERS = (
-    "adamw",
-    "adam",
-    "amsgrad",
-    "adamax",
-    "nadam",
-    "radam",
-    "sgd",
-    "lion",
-    "adagrad",
-    "rmsprop",
-    "adadelta",
-)
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", [row.id for row in CATALOGUE.find(kind=Kind.OPTIMIZER)])
 def test_every_optimiser_goes_on_to_the_same_bits(pack, tmp_path, optimizer):
     spec = resolved(pack, optimizer=optimizer, n_epochs=2, checkpoint_every_steps=3)
     whole, diary, _ = run_through(pack, spec, tmp_path / "whole")
