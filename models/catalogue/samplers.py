@@ -1,17 +1,28 @@
 """Which pictures come when."""
 
+from pydantic import Field
+
 from models.catalogue.row import Kind, Parameters, Proof, Row
 from models.manifest import Task
 
 
-def _row(method: str, name: str, paper: str | None = None) -> Row:
+class RepeatFactor(Parameters):
+    """Labels that are rare come more often, all others as often as each other."""
+
+    rare_share: float = Field(default=0.1, gt=0, le=1)
+    """Of the pictures: a label with fewer is rare."""
+
+
+def _row(
+    method: str, name: str, paper: str | None = None, *, parameters: type[Parameters] = Parameters
+) -> Row:
     return Row(
         id=method,
         name=name,
         kind=Kind.SAMPLER,
         tasks=frozenset({Task.CLASSIFICATION}),
         builder=f"models.train.samplers:{method}",
-        parameters=Parameters,
+        parameters=parameters,
         licence="Apache-2.0",
         paper=paper,
         proof=Proof.TRAINS,
@@ -25,4 +36,10 @@ SAMPLERS: tuple[Row, ...] = (
     _row("sequential", "In order"),
     _row("balanced", "Each label as often as the others", _DECOUPLING),
     _row("square_root_balanced", "Labels by the square root of their number", _DECOUPLING),
+    _row(
+        "repeat_factor",
+        "Rare labels repeated",
+        "Gupta et al. 2019, LVIS: A Dataset for Large Vocabulary Instance Segmentation",
+        parameters=RepeatFactor,
+    ),
 )

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalogue import Parameters
+from models.catalogue import samplers as told
 
 Indices = NDArray[np.int64]
 
@@ -26,6 +27,17 @@ def balanced(parameters: Parameters, labels: Indices, generator: np.random.Gener
 def square_root_balanced(parameters: Parameters, labels: Indices, generator: np.random.Generator) -> Indices:
     """Each label's part goes by the square root of its number: half-way between as it is and balanced."""
     return _by_shares(labels, np.sqrt(np.bincount(labels)), generator)
+
+
+def repeat_factor(parameters: Parameters, labels: Indices, generator: np.random.Generator) -> Indices:
+    """A picture comes in proportion to max(1, √(t / f)), f the share of its label, t the share that is rare.
+
+    The paper makes the epoch longer by what is repeated; here common labels give way.
+    """
+    assert isinstance(parameters, told.RepeatFactor)
+    counts = np.bincount(labels)
+    shares = np.maximum(counts, 1) / len(labels)
+    return _by_shares(labels, counts * np.maximum(1.0, np.sqrt(parameters.rare_share / shares)), generator)
 
 
 def _by_shares(labels: Indices, shares: NDArray[np.generic], generator: np.random.Generator) -> Indices:

@@ -10,13 +10,19 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS))
 SAMPLERS = CATALOGUE.find(kind=Kind.SAMPLER)
 
 
-def order(method, seed=0, labels=LABELS):
+def order(method, seed=0, labels=LABELS, **parameters):
     row = CATALOGUE.get(Kind.SAMPLER, method)
-    return row.build()(row.parameters(), labels, np.random.default_rng(seed))
+    return row.build()(row.parameters.model_validate(parameters), labels, np.random.default_rng(seed))
 
 
-def test_the_catalogue_has_four():
-    assert [row.id for row in SAMPLERS] == ["shuffle", "sequential", "balanced", "square_root_balanced"]
+def test_the_catalogue_has_five():
+    assert [row.id for row in SAMPLERS] == [
+        "shuffle",
+        "sequential",
+        "balanced",
+        "square_root_balanced",
+        "repeat_factor",
+    ]
 
 
 @pytest.mark.parametrize("row", SAMPLERS, ids=lambda row: row.id)
@@ -42,7 +48,19 @@ def test_labels_come_by_their_share(method, power):
     assert np.abs(np.bincount(LABELS[chosen], minlength=5) - wanted).max() < 1
 
 
-@pytest.mark.parametrize("method", ["balanced", "square_root_balanced"])
+@pytest.mark.parametrize("rare_share", [0.01, 0.1, 0.5])
+def test_rare_labels_are_repeated_by_the_root_of_how_rare_they_are(rare_share):
+    chosen = order("repeat_factor", rare_share=rare_share)
+    repeats = [max(1.0, np.sqrt(rare_share * len(LABELS) / count)) if count else 0.0 for count in COUNTS]
+    wanted = np.array(COUNTS) * repeats / np.dot(COUNTS, repeats) * len(LABELS)
+    assert np.abs(np.bincount(LABELS[chosen], minlength=5) - wanted).max() < 1
+
+
+def test_where_no_label_is_rare_every_picture_comes_once():
+    assert np.array_equal(np.sort(order("repeat_factor", rare_share=0.001)), np.arange(len(LABELS)))
+
+
+@pytest.mark.parametrize("method", ["balanced", "square_root_balanced", "repeat_factor"])
 def test_no_picture_comes_again_before_all_of_its_label_have_come(method):
     times = np.bincount(order(method), minlength=len(LABELS))
     for label in (0, 1, 2, 4):
