@@ -91,8 +91,16 @@ class Cutmix(Parameters):
     """Of the batches that are mixed."""
 
 
-def _row(method: str, name: str, kind: Kind, parameters: type[Parameters], paper: str | None = None) -> Row:
-    module = "mixing" if kind is Kind.MIXING else "rand_augment" if method == "rand_augment" else "augment"
+def _row(
+    method: str,
+    name: str,
+    kind: Kind,
+    parameters: type[Parameters],
+    paper: str | None = None,
+    *,
+    module: str | None = None,
+) -> Row:
+    module = module or ("mixing" if kind is Kind.MIXING else "augment")
     return Row(
         id=method,
         name=name,
@@ -124,6 +132,15 @@ AUGMENTATIONS: tuple[Row, ...] = (
         Kind.AUGMENTATION,
         RandAugment,
         "Cubuk et al. 2019, RandAugment: Practical automated data augmentation with a reduced search space",
+        module="rand_augment",
+    ),
+    _row(
+        "trivial_augment",
+        "TrivialAugment",
+        Kind.AUGMENTATION,
+        Parameters,
+        "Müller & Hutter 2021, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation",
+        module="trivial_augment",
     ),
     _row(
         "random_erasing",

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.catalogue import CATALOGUE, Kind
+from models.train.augment import border_colour
 from models.train.rand_augment import CHANGES
 
 AUGMENTATIONS = CATALOGUE.find(kind=Kind.AUGMENTATION)
@@ -22,7 +24,7 @@ def augment(method, pixels, seed=0, **parameters):
     return row.build()(row.parameters.model_validate(parameters))(pixels, np.random.default_rng(seed))
 
 
-def test_the_catalogue_has_seven_augmentations_and_two_mixings():
+def test_the_catalogue_has_eight_augmentations_and_two_mixings():
     assert [row.id for row in AUGMENTATIONS] == [
         "flip",
         "random_crop",
@@ -30,6 +32,7 @@ def test_the_catalogue_has_seven_augmentations_and_two_mixings():
         "rotate",
         "colour_jitter",
         "rand_augment",
+        "trivial_augment",
         "random_erasing",
     ]
     assert [row.id for row in MIXINGS] == ["mixup", "cutmix"]
@@ -136,6 +139,22 @@ def test_rand_augment_has_the_paper_s_fourteen_changes():
     assert len(CHANGES) == 14
     pixels = picture()
     assert np.array_equal(augment("rand_augment", pixels, operations=14, magnitude=0).shape, pixels.shape)
+
+
+def test_trivial_augment_makes_one_change_of_one_of_31_strengths():
+    pixels, seen = picture(), set()
+    fill = border_colour(pixels)
+    strengths = [sign * step / 30 for step in range(31) for sign in (1, -1)]
+    made = {
+        np.asarray(change(Image.fromarray(pixels), strength, fill)).tobytes(): at
+        for at, change in enumerate(CHANGES)
+        for strength in strengths
+    }
+    for seed in range(150):
+        changed = augment("trivial_augment", pixels, seed).tobytes()
+        assert changed in made
+        seen.add(made[changed])
+    assert len(seen) >= 12  # several of strength 0 make the same picture
 
 
 def mixed(method, images, targets, seed=0, **parameters):
