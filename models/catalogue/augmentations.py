@@ -91,6 +91,17 @@ class Cutmix(Parameters):
     """Of the batches that are mixed."""
 
 
+class Fmix(Parameters):
+    """Sets blots of one picture, of any form, into another."""
+
+    alpha: float = Field(default=1.0, gt=0, le=10)
+    """Of the symmetric beta distribution of the first picture's area; 1 makes all areas alike."""
+    decay: float = Field(default=3.0, ge=0, le=10)
+    """How smooth the blots' outlines are: 0 scatters single pixels."""
+    share: float = Field(default=1.0, ge=0, le=1)
+    """Of the batches that are mixed."""
+
+
 def _row(
     method: str,
     name: str,
@@ -165,5 +176,13 @@ MIXINGS: tuple[Row, ...] = (
         Kind.MIXING,
         Cutmix,
         "Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers",
+    ),
+    _row(
+        "fmix",
+        "FMix",
+        Kind.MIXING,
+        Fmix,
+        "Harris et al. 2020, FMix: Enhancing Mixed Sample Data Augmentation",
+        module="fmix",
     ),
 )

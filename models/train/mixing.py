@@ -20,7 +20,7 @@ def build_mixup(parameters: Parameters) -> Mix:
         if generator.random() >= parameters.share:
             return images, targets
         share = float(generator.beta(parameters.alpha, parameters.alpha))
-        partners = _partners(images, generator)
+        partners = draw_partners(images, generator)
         return (
             torch.lerp(images[partners], images, share),
             torch.lerp(targets[partners], targets, share),
@@ -40,7 +40,7 @@ def build_cutmix(parameters: Parameters) -> Mix:
         side = sqrt(1.0 - float(generator.beta(parameters.alpha, parameters.alpha)))
         top, bottom = _span(height, side, generator)
         left, right = _span(width, side, generator)
-        partners = _partners(images, generator)
+        partners = draw_partners(images, generator)
         mixed = images.clone(memory_format=torch.preserve_format)
         mixed[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
         share = 1.0 - (bottom - top) * (right - left) / (height * width)
@@ -49,7 +49,8 @@ def build_cutmix(parameters: Parameters) -> Mix:
     return mix
 
 
-def _partners(images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+def draw_partners(images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Index of the picture that each of a batch is mixed with, (n,) int64; some are their own."""
     return torch.from_numpy(generator.permutation(images.shape[0])).to(images.device)
 
 

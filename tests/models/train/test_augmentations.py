@@ -24,7 +24,7 @@ def augment(method, pixels, seed=0, **parameters):
     return row.build()(row.parameters.model_validate(parameters))(pixels, np.random.default_rng(seed))
 
 
-def test_the_catalogue_has_eight_augmentations_and_two_mixings():
+def test_the_catalogue_has_eight_augmentations_and_three_mixings():
     assert [row.id for row in AUGMENTATIONS] == [
         "flip",
         "random_crop",
@@ -35,7 +35,7 @@ def test_the_catalogue_has_eight_augmentations_and_two_mixings():
         "trivial_augment",
         "random_erasing",
     ]
-    assert [row.id for row in MIXINGS] == ["mixup", "cutmix"]
+    assert [row.id for row in MIXINGS] == ["mixup", "cutmix", "fmix"]
 
 
 @pytest.mark.parametrize("row", AUGMENTATIONS, ids=lambda row: row.id)
@@ -201,6 +201,38 @@ def test_cutmix_sets_one_rectangle():
         rows, columns = changed.any(dim=1), changed.any(dim=0)
         assert torch.equal(changed, rows[:, None] & columns[None, :])
         assert {len(one.unique()) for one in new_images[:, 0]} <= {1, 2}
+
+
+def test_fmix_sets_blots_that_are_the_smoother_the_greater_the_decay():
+    images, targets = batch(side=32)
+
+    def borders(decay):
+        found = []
+        for seed in range(20):
+            new_images, shares = mixed("fmix", images, targets, seed, decay=decay)
+            blot = (new_images != images).any(dim=1)
+            changed = blot.any(dim=0)
+            assert {tuple(one.flatten().tolist()) for one in blot if one.any()} <= {
+                tuple(changed.flatten().tolist())
+            }
+            if changed.any():
+                torch.testing.assert_close(shares.min(dim=1).values, torch.zeros(6))
+                own = shares.diagonal()
+                torch.testing.assert_close(float(own.min()), 1 - float(changed.float().mean()))
+            found.append((changed[1:] != changed[:-1]).sum() + (changed[:, 1:] != changed[:, :-1]).sum())
+        return float(sum(found))
+
+    assert borders(4.0) < borders(3.0) < 0.5 * borders(1.0) < 0.5 * borders(0.0)
+
+
+@pytest.mark.parametrize("row", MIXINGS, ids=lambda row: row.id)
+def test_a_mixing_depends_on_the_generator_alone(row):
+    images, targets = batch()
+    mix = row.build()(row.parameters())
+    for seed in range(10):
+        one, other = (mix(images, targets, np.random.default_rng(seed)) for _ in range(2))
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
 
 
 @pytest.mark.parametrize("row", MIXINGS, ids=lambda row: row.id)
