@@ -94,6 +94,12 @@ _EFFICIENTNET_V2 = _network(
     std=HALF,
     paper="Tan & Le 2021, EfficientNetV2: Smaller Models and Faster Training",
 )
+_MOBILENET_V2 = _network(
+    "mobilenetv2_100",
+    _RESNET,
+    family="mobilenet_v2",
+    paper="Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+)
 _MOBILENET_V3 = _network(
     "mobilenetv3_large_100",
     _RESNET,
@@ -157,6 +163,7 @@ _METHODS = (
     _method("resnet_rs", "ResNet-RS", _RESNET_RS),
     _method("efficientnet_v1", "EfficientNet", _EFFICIENTNET),
     _method("efficientnet_v2", "EfficientNetV2", _EFFICIENTNET_V2),
+    _method("mobilenet_v2", "MobileNetV2", _MOBILENET_V2),
     _method("mobilenet_v3", "MobileNetV3", _MOBILENET_V3),
     _method("convnext_v1", "ConvNeXt", _CONVNEXT),
     _method("convnext_v2", "ConvNeXt V2", _CONVNEXT_V2),
@@ -186,6 +193,8 @@ _NETWORKS = (
     _network("efficientnetv2_rw_t", _EFFICIENTNET_V2, image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     _network("tf_efficientnetv2_b0", _EFFICIENTNET_V2, image_size=192, mean=IMAGENET_MEAN, std=IMAGENET_STD),
     _EFFICIENTNET_V2,
+    _MOBILENET_V2,
+    *(_network(f"mobilenetv2_{width}", _MOBILENET_V2) for width in ("035", "050")),
     _MOBILENET_V3,
     *(_network(f"mobilenetv3_small_{width}", _MOBILENET_V3) for width in ("050", "075", "100")),
     *(_network(f"convnext_{size}", _CONVNEXT, has_linears=False) for size in _CONVOLUTIONAL_SIZES),

@@ -25,6 +25,7 @@ SIDE, LABELS = 32, ("a", "b", "c")
 FAMILIES = {
     "resnet": "test_resnet",
     "efficientnet": "test_efficientnet",
+    "mobilenet_v2": "mobilenetv2_035",
     "mobilenet_v3": "mobilenetv3_small_050",
     "convnext": "test_convnext",
     "vit": "test_vit",

@@ -18,6 +18,7 @@ from models.manifest import Preprocessing
 TINY = {
     "resnet": "test_resnet",
     "efficientnet": "test_efficientnet",
+    "mobilenet_v2": "mobilenetv2_035",
     "mobilenet_v3": "mobilenetv3_small_050",
     "convnext": "test_convnext",
     "vit": "test_vit",
@@ -33,8 +34,8 @@ def row_of(name: str) -> Architecture:
 
 
 def test_each_network_has_a_row_of_its_name_and_each_family_a_tiny_one():
-    assert len(ARCHITECTURES) == 66
-    assert len(NETWORKS) == 57
+    assert len(ARCHITECTURES) == 70
+    assert len(NETWORKS) == 60
     assert {row.family for row in ARCHITECTURES} == set(TINY)
     assert all(of_network(name) is not None and of_network(name).timm == name for name in NETWORKS)
     assert of_network("resnet") == row_of("resnet")
