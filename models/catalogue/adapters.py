@@ -61,6 +61,13 @@ class ButterflyParameters(RotationParameters):
     """Inputs that are rotated together. Layers whose number of inputs it does not divide are skipped."""
 
 
+class GeneralisedParameters(TargetParameters):
+    """Products of low rank that scale each weight, are added to it, and move its bias."""
+
+    r: Rank = 4
+    """Rank of each of the products; of two for the weight, and of one for the bias."""
+
+
 class VectorParameters(TargetParameters):
     """Vectors that scale two frozen random matrices, which all layers share."""
 
@@ -160,6 +167,14 @@ ADAPTERS: tuple[Adapter, ...] = (
         "adalora:build_adalora",
         "Zhang et al. 2023, AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning",
         parameters=AdaptiveRankParameters,
+    ),
+    _adapter(
+        "glora",
+        "GLoRA",
+        "generalised:build_glora",
+        "Chavan et al. 2023, One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning",
+        parameters=GeneralisedParameters,
+        only_linears=True,
     ),
     _adapter(
         "loha",

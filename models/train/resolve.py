@@ -34,6 +34,7 @@ _RATES = {
     "boft": 2e-3,
     "ia3": 1e-2,
     "vera": 1e-2,
+    "glora": 2e-3,
     "adalora": 4e-3,
     "pissa": 5e-4,
     "bitfit": 5e-3,

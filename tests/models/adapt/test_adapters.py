@@ -128,7 +128,7 @@ def test_first_values_depend_on_the_seed_alone_and_leave_other_chance_alone():
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "boft", "vera"])
+@pytest.mark.parametrize("method", ["lora", "dora", "pissa", "glora", "boft", "vera"])
 def test_before_training_the_answers_are_the_bases(method):
     base = base_of("test_vit").eval()
     adapted = put(copy.deepcopy(base), "test_vit", method)
@@ -227,3 +227,26 @@ def test_every_methods_defaults_are_documented_for_those_who_ask():
     for row in (adapter_row(name) for name in ("lora", "adalora", "oft", "boft", "vera", "loha")):
         fields = row.parameters.model_json_schema()["properties"]
         assert all("description" in field for field in fields.values()), row.id
+
+
+# -- GLoRA ---------------------------------------------------------------------------------------------
+
+
+def test_glora_scales_and_moves_weight_and_bias():
+    adapted = put(base_of("test_vit"), "test_vit", "glora", r=2)
+    layer = adapted.network.get_submodule("blocks.0.attn.qkv")
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if ".default" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=chance))
+    weight, bias = layer.base_layer.weight, layer.base_layer.bias
+    a, b, c = (getattr(layer, f"glora_{part}").default for part in "ABC")
+    d, e = (getattr(layer, f"glora_{part}").default.X for part in "DE")
+    inputs = torch.randn(5, 64, generator=chance)
+
+    assert a.Xu.shape == (2, 64)
+    assert d.shape == e.shape == bias.shape
+    expected = inputs @ (weight * (1 + a.Xd @ a.Xu) + b.Xd @ b.Xu).T
+    expected = expected + bias * (1 + d) + e + (weight @ c.Xd @ c.Xu).squeeze(-1)
+    torch.testing.assert_close(layer(inputs), expected, rtol=1e-4, atol=1e-4)
