@@ -30,6 +30,17 @@ def test_a_method_trains(pack, tmp_path, field, row):
 
 
 @pytest.mark.parametrize(("field", "row"), METHODS, ids=[f"{field}-{row.id}" for field, row in METHODS])
+def test_a_method_goes_on_from_a_checkpoint_to_the_same_bits(pack, tmp_path, field, row):
+    """What it remembers is in the state of the optimiser's parameters or in the network, nowhere else."""
+    spec = resolved(pack, n_epochs=2, checkpoint_every_steps=7, **{field: row.id})
+    whole, diary, _ = run_through(pack, spec, tmp_path / "whole")
+    resumed, later, _ = run_through(pack, spec, tmp_path / "resumed", resume=diary.checkpoints[7])
+    forgets = f"{row.id} remembers something that a checkpoint does not keep"
+    assert later.rows == {step: told for step, told in diary.rows.items() if step > 7}, forgets
+    assert bits(resumed.network) == bits(whole.network), forgets
+
+
+@pytest.mark.parametrize(("field", "row"), METHODS, ids=[f"{field}-{row.id}" for field, row in METHODS])
 def test_a_method_says_what_it_can_be_told(field, row):
     schema = row.parameters.model_json_schema()
     for name, told in schema.get("properties", {}).items():
