@@ -1,4 +1,4 @@
-"""Changes of single pictures, uint8 (H, W, 3) to the same shape. Torch-free, and mostly without the GIL.
+"""Changes of single pictures, uint8 (H, W, 3) to the same shape, in NumPy and Pillow: mostly without the GIL.
 
 They work on what the serving codec made of the file, at the network's own size. What they return may be a
 view of what they were given; they never write into it.

@@ -31,11 +31,12 @@ class BuildOptimizer(Protocol):
     def __call__(
         self, groups: Sequence[ParameterGroup], parameters: Parameters, *, learning_rate: float
     ) -> torch.optim.Optimizer:
-        """An optimiser whose `state_dict` holds all it needs to go on to the same bits."""
+        """An optimiser whose `state`, by parameter, holds all it needs to go on to the same bits: checkpoints
+        keep nothing else of it."""
 
 
 class BuildSchedule(Protocol):
-    """Kind `schedule`. Torch-free."""
+    """Kind `schedule`."""
 
     def __call__(self, parameters: Parameters, *, total_steps: int) -> Callable[[int], float]:
         """Step (0 .. total_steps - 1) to the share of the highest rate, 0..1."""
@@ -53,7 +54,7 @@ class BuildLoss(Protocol):
 
 
 class Sample(Protocol):
-    """Kind `sampler`. Torch-free."""
+    """Kind `sampler`."""
 
     def __call__(
         self, parameters: Parameters, labels: NDArray[np.int64], generator: np.random.Generator
@@ -66,7 +67,7 @@ Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 
 class BuildAugment(Protocol):
-    """Kind `augmentation`. Torch-free."""
+    """Kind `augmentation`. It is called in threads: NumPy and Pillow, no torch."""
 
     def __call__(self, parameters: Parameters) -> Augment:
         """What is done to each picture."""
