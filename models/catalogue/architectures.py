@@ -79,10 +79,14 @@ _RESNET_RS = _network(
     _RESNET,
     paper="Bello et al. 2021, Revisiting ResNets: Improved Training and Scaling Strategies",
 )
+_LATER_STAGES = ("blocks.[3-6].*", "conv_head")
+"""Of networks in stages named `blocks`. The first stages see the largest maps: they take half of a step, and
+what they know of edges and textures serves any picture."""
 _EFFICIENTNET = _network(
     "efficientnet_b0",
     _RESNET,
     family="efficientnet",
+    targets=_LATER_STAGES,
     paper="Tan & Le 2019, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 )
 _LITE = _network("tf_efficientnet_lite0", _EFFICIENTNET, mean=_LITE_MEAN, std=_LITE_STD)
@@ -98,12 +102,14 @@ _MOBILENET_V2 = _network(
     "mobilenetv2_100",
     _RESNET,
     family="mobilenet_v2",
+    targets=_LATER_STAGES,
     paper="Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks",
 )
 _MOBILENET_V3 = _network(
     "mobilenetv3_large_100",
     _RESNET,
     family="mobilenet_v3",
+    targets=_LATER_STAGES,
     paper="Howard et al. 2019, Searching for MobileNetV3",
 )
 _CONVNEXT = _network(

@@ -25,7 +25,7 @@ from models.train.spec import Choice, SpecError, TrainSpec
 _RATES = {
     "full": 2e-4,
     "head": 5e-3,
-    "lora": 2e-3,
+    "lora": 5e-3,
     "rslora": 1e-3,
     "dora": 2e-3,
     "loha": 3e-3,

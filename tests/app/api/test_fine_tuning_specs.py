@@ -276,7 +276,7 @@ def test_a_multiplier_is_of_the_rate_that_would_be_chosen(world):
         job = client.post(JOBS, json={**body, **given}, params={"dry_run": True}).json()
         assert job["hyperparameters"]["learning_rate_multiplier"] == multiplier
         rates.append(job["spec"]["learning_rate"])
-    assert rates[0] == 2e-3  # of LoRA on a convolutional network
+    assert rates[0] == 5e-3  # of LoRA on a convolutional network
     assert rates[1] == 2 * rates[0]
 
 
