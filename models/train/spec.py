@@ -93,8 +93,8 @@ class TrainSpec(BaseModel):
     """`bf16`: autocast; weights, optimiser state and the exported graph stay fp32."""
     clip_norm: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Largest norm of all gradients together; null for no clipping."""
-    ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Evaluate and publish an exponential moving average of the weights."""
+    ema_decay: float | None = Field(default=0.98, gt=0, lt=1)
+    """Evaluate and publish an exponential moving average of the weights; null for the weights themselves."""
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None
     """Of the loss, by label; `balanced`: inverse to the labels' counts."""
     early_stopping: EarlyStopping | None = None

@@ -40,7 +40,7 @@ def packs(tmp_path_factory):
 def test_a_spec_with_a_model_alone_has_no_gaps_left(packs):
     spec = resolve(read_spec({"model": "m"}), RESNET, pack=packs(700, 737))
     assert (spec.batch_size, spec.n_epochs, spec.steps_per_epoch, spec.total_steps) == (32, 7, 45, 315)
-    assert spec.learning_rate == 2e-3
+    assert spec.learning_rate == 5e-3
     assert spec.image_size == 112
     assert [choice.method for choice in spec.augmentation] == ["random_crop"]
     assert spec.threads >= 1
@@ -93,11 +93,11 @@ def test_small_pictures_are_not_enlarged_for_nothing(packs, side, architecture, 
 @pytest.mark.parametrize(
     ("raw", "architecture", "is_pretrained", "rate"),
     [
-        ({}, RESNET, True, 2e-3),
-        ({}, VIT, True, 1e-3),
+        ({}, RESNET, True, 5e-3),
+        ({}, VIT, True, 2.5e-3),
         ({"adapter": "full"}, RESNET, True, 2e-4),
         ({"adapter": "full"}, RESNET, False, 1e-3),
-        ({"optimizer": "sgd"}, RESNET, True, 4e-2),
+        ({"optimizer": "sgd"}, RESNET, True, 1e-1),
         ({"optimizer": "lion", "adapter": "head"}, RESNET, True, 1e-3),
         ({"learning_rate": 0.7}, VIT, True, 0.7),
     ],
