@@ -73,6 +73,7 @@ def main() -> None:
                     text = json.dumps(line | _line(recipe, seed, done))
                     print(text, flush=True)
                     results.write(f"{text}\n")
+                    results.flush()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-a-method.md").read_text()
-CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CODE = re.findall(r"```(?:python|text)\n(.*?)```", PAGE, re.DOTALL)
 FILES = sorted(set(re.findall(r"(?:models|tests|docs)/[\w/.-]+\w", PAGE)))
 NAMES = sorted(
     set(re.findall(r"`(_?[A-Z][A-Z_]{3,}|test_a_\w+|declare_\w+|choose_\w+|PeftAdapted)(?:\(\))?`", PAGE))
