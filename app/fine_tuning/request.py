@@ -7,7 +7,7 @@ All three stand side by side at the root of the body, because OpenAI's client me
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import orjson
@@ -188,8 +188,9 @@ def _is_finite(value: object) -> bool:
 
 
 def _takes_null(field: str) -> bool:
-    """Null means something else than nothing: `clip_norm: null` clips no gradient."""
-    return field == "clip_norm"
+    """Null means something else than leaving it out: `clip_norm: null` clips no gradient."""
+    told = TrainSpec.model_fields.get(field)
+    return told is not None and told.default is not None and NoneType in get_args(told.annotation)
 
 
 def _unknown_key(error: BaseException | None, within: type[BaseModel]) -> InvalidSpec | None:

@@ -176,6 +176,7 @@ def test_an_adapter_is_trained_from_it_and_its_checkpoints_are_published_too(pub
         output_model="kept",
         max_steps=8,
         checkpoint_every_steps=4,
+        ema_decay=None,
         threads=1,
     )
     job = publisher.until(job_id, "succeeded")

@@ -296,6 +296,21 @@ def test_a_job_runs_again_with_other_values_and_makes_a_further_version_of_its_m
     assert refused.json()["error"]["param"] == "priority"
 
 
+@pytest.mark.parametrize("field", ["clip_norm", "ema_decay"])
+def test_null_switches_off_what_is_on_by_default(world, field):
+    client, things = world
+    body = {"model": "base", "training_file": things.file_id}
+    left, off = (
+        client.post(JOBS, json=given, params={"dry_run": True}).json()
+        for given in (body, {**body, field: None, "optimizer": None})
+    )
+    assert left["spec"][field] > 0
+    assert off["spec"][field] is None
+    assert off["spec"]["optimizer"] == left["spec"]["optimizer"]
+    again = client.post(f"{JOBS}/{off['id']}/rerun", json={"n_epochs": 5}).json()
+    assert again["spec"][field] is None
+
+
 def test_the_route_of_all_jobs_checks_a_training_as_its_own_route_does(world):
     client, things = world
     body = {"model": "base", "training_file": things.file_id, "adapter": "lora", "learning_rate": 0.1}
