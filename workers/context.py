@@ -97,6 +97,11 @@ class JobContext:
     """Publish a version and wait for its `name:number`. A job makes one: asked again, also in a later
     attempt, it gets the same."""
 
+    def leave_if_asked(self) -> None:
+        """Between two pieces of work: raise Interrupted if the worker has asked to stop."""
+        if self.stop_asked():
+            raise Interrupted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
