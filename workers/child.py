@@ -38,6 +38,7 @@ from workers.protocol import (
     Progress,
     ResumeFrom,
 )
+from workers.waiting import Waiting
 
 NICENESS = 10
 """Serving comes first."""
@@ -52,7 +53,7 @@ def main() -> int:
     ear.start()
     settings = Settings(_env_file=None, **order.settings)
     configure_logs(settings.model_copy(update={"log_format": "text"}))
-    with bound(job_id=order.job_id):
+    with bound(job_id=order.job_id), Waiting():
         say(_run(order, _context(order, settings, say, ear)))
     return 0
 

@@ -27,11 +27,6 @@ class Woken(Exception):
     """Somebody called `wake()`."""
 
 
-# Threads that wait for each other sleep. By default OpenMP's spin, and on cores that others use too the one
-# that is waited for does not get to run: two threads on two busy cores were eight times slower.
-_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
 class Exited(Exception):
     """The child has closed its stdout: it said its last word, or died."""
 
@@ -50,7 +45,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 process_group=0,  # its own, so that what it starts can be ended with it
-                env={**_PATIENT, **os.environ, **dict.fromkeys(names, count), "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **dict.fromkeys(names, count), "PYTHONUNBUFFERED": "1"},
             )
         self._heard: SimpleQueue[Line | Woken | None] = SimpleQueue()
         self.tell(order)

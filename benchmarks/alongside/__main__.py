@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +27,7 @@ import httpx
 from benchmarks.alongside.series import Series
 from benchmarks.fine_tuning.sets import SETS, STARTER
 from benchmarks.machine import ROOT, machine_facts
+from benchmarks.results import Results
 from benchmarks.running_service import check, make_dataset, service
 
 HERE = Path(__file__).parent
@@ -44,8 +44,7 @@ class Alongside:
     """A service, its training job, and what is measured of both."""
 
     client: httpx.Client
-    facts: dict[str, Any]
-    results: Path
+    results: Results
     job: str
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,12 +68,12 @@ class Alongside:
         for pace in PACES:
             p50_ms = {
                 state: median(
-                    row["p50_ms"] for row in self.rows if (row.get("state"), row.get("pace")) == (state, pace)
+                    row["p50_ms"] for row in self.rows if (row["state"], row["pace"]) == (state, pace)
                 )
                 for state in ("idle", "training")
             }
             ratio = round(p50_ms["training"] / p50_ms["idle"], 3)
-            self._write({"kind": "summary", "pace": pace, "median_p50_ms": p50_ms, "training_to_idle": ratio})
+            self.results.write("summary", pace=pace, median_p50_ms=p50_ms, training_to_idle=ratio)
 
     def watch(self, watchers: int, seconds: float) -> None:
         """`GET /v1/models` without and with them."""
@@ -91,13 +90,13 @@ class Alongside:
             steps = self._step() - first
             process.stdin.close()
             seen = json.loads(process.stdout.read())
-        self._write({"kind": "watchers", "steps_meanwhile": steps, **seen})
+        self.results.write("watchers", steps_meanwhile=steps, **seen)
 
     def _models(self, watchers: int, seconds: float) -> None:
         series = Series(port=self.port, method="GET", path="/v1/models")
         series.run(seconds=_WARM_S, per_second=MODELS_PER_S)
         seen = series.run(seconds=seconds, per_second=MODELS_PER_S)
-        self._write({"kind": "models", "watchers": watchers, **seen})
+        self.results.write("models", watchers=watchers, **seen)
 
     def _classify_once(self, state: str, number: int, seconds: float) -> None:
         series = Series(
@@ -106,7 +105,9 @@ class Alongside:
         series.run(seconds=_WARM_S, per_second=None)
         for pace, per_second in PACES.items():
             seen = series.run(seconds=seconds, per_second=per_second)
-            self._write({"kind": "classification", "state": state, "round": number, "pace": pace, **seen})
+            row = {"state": state, "round": number, "pace": pace, **seen}
+            self.rows.append(row)
+            self.results.write("classification", **row)
 
     def _move(self, move: str, status: str) -> None:
         check(self.client.post(f"/v1/jobs/{self.job}/{move}"))
@@ -133,13 +134,6 @@ class Alongside:
             page = self.client.get(f"/v1/jobs/{self.job}/metrics", params=query).json()
             after = max((row["step"] for row in page["data"]), default=after)
         return after
-
-    def _write(self, line: dict[str, Any]) -> None:
-        text = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **self.facts, **line})
-        print(text, flush=True)
-        self.rows.append(line)
-        with self.results.open("a") as results:
-            results.write(f"{text}\n")
 
 
 def _give_up_after(until_s: float, reason: str) -> None:
@@ -172,8 +166,7 @@ def main() -> None:
             check(made)
             alongside = Alongside(
                 client=client,
-                facts=machine_facts("torch", "onnxruntime", "uvicorn"),
-                results=arguments.results,
+                results=Results(arguments.results, machine_facts("torch", "onnxruntime", "uvicorn")),
                 job=made.json()["id"],
             )
             alongside.wait_for_steps()

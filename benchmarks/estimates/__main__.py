@@ -13,11 +13,9 @@ Every job and the medians are appended to `results.jsonl`.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +25,7 @@ import httpx
 from benchmarks.estimates.child_peak import ChildPeak
 from benchmarks.fine_tuning.sets import SETS, STARTER
 from benchmarks.machine import machine_facts
+from benchmarks.results import Results
 from benchmarks.running_service import check, fine_tune, finish, make_dataset, service
 
 HERE = Path(__file__).parent
@@ -106,7 +105,6 @@ def measure(client: httpx.Client, spec: dict[str, Any]) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What is promised of all jobs together."""
     return {
-        "kind": "summary",
         "jobs": len(rows),
         "median_seconds_ratio": round(median(row["seconds_ratio"] for row in rows), 3),
         "median_peak_ratio": round(median(row["peak_ratio"] for row in rows), 3),
@@ -127,14 +125,8 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, help="end each job after so many; for a trial of the script")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     arguments = parser.parse_args()
-    facts = machine_facts(*_VERSIONS)
+    results = Results(arguments.results, machine_facts(*_VERSIONS))
     short = {} if arguments.max_steps is None else {"max_steps": arguments.max_steps}
-
-    def write(line: dict[str, Any]) -> None:
-        text = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts, **line})
-        print(text, flush=True)
-        with arguments.results.open("a") as results:
-            results.write(f"{text}\n")
 
     rows = []
     with tempfile.TemporaryDirectory(prefix="athanor-bench-") as name:
@@ -145,8 +137,8 @@ def main() -> None:
             for job in arguments.jobs:
                 spec = {**JOBS[job], **short, "task": "classification", "dataset": dataset}
                 rows.append(measure(client, spec))
-                write({"kind": "job", "job": job, **rows[-1]})
-    write(summary(rows))
+                results.write("job", job=job, **rows[-1])
+    results.write("summary", **summary(rows))
 
 
 if __name__ == "__main__":

@@ -7,28 +7,22 @@ appended to `results.jsonl` with machine and commit.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fine_tuning.sets import SETS, RecipeSet
+from benchmarks.machine import machine_facts
+from benchmarks.results import Results
 from benchmarks.running_service import fine_tune, make_dataset, service
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 
 
-def _line(recipe: str, seed: int, done: dict[str, Any]) -> dict[str, Any]:
+def _figures(done: dict[str, Any]) -> dict[str, Any]:
     report, job = done["report"], done["job"]
     evaluation = report["evaluation"]
     return {
-        "recipe": recipe,
-        "seed": seed,
         "accuracy": evaluation["accuracy"],
         "macro_f1": evaluation["macro_f1"],
         "samples": evaluation["samples"],
@@ -48,18 +42,11 @@ def main() -> None:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", help="only these")
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     arguments = parser.parse_args()
     chosen: RecipeSet = SETS[arguments.set]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    facts = {
-        "set": arguments.set,
-        "commit": commit,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    with tempfile.TemporaryDirectory() as name, (HERE / "results.jsonl").open("a") as results:
+    results = Results(arguments.results, {"set": arguments.set, **machine_facts("torch", "timm", "peft")})
+    with tempfile.TemporaryDirectory(prefix="athanor-bench-") as name:
         folder = Path(name)
         archive = chosen.make(folder)
         with service(folder) as client:
@@ -69,11 +56,7 @@ def main() -> None:
                     continue
                 for seed in arguments.seeds:
                     done = fine_tune(client, {**spec, "dataset": dataset, "seed": seed})
-                    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
-                    text = json.dumps(line | _line(recipe, seed, done))
-                    print(text, flush=True)
-                    results.write(f"{text}\n")
-                    results.flush()
+                    results.write("job", recipe=recipe, seed=seed, **_figures(done))
 
 
 if __name__ == "__main__":

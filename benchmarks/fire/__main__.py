@@ -5,8 +5,6 @@ timeline is written to `results/DATE-COMMIT.jsonl`; its last line is the verdict
 """
 
 import argparse
-import platform
-import subprocess
 import tempfile
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 from app.db import migrate
 from benchmarks.fire.battle import Battle, Plan, Timeline, flush
 from benchmarks.fire.trainings import training_specs
+from benchmarks.machine import machine_facts
 from tests.crash.workshop import Workshop
 from tests.servers import postgres_server, redis_server
 
@@ -31,8 +30,8 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=100, help="of the jobs, real trainings")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, text=True).strip()
-    path = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{commit}.jsonl"
+    facts = machine_facts("celery", "sqlalchemy", "torch")
+    path = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{facts['commit']}.jsonl"
     path.parent.mkdir(exist_ok=True)
     with (
         path.open("w") as out,
@@ -41,7 +40,7 @@ def main() -> None:
         redis_server() as redis_url,
     ):
         timeline = Timeline(out=out)
-        timeline.tell("start", commit=commit, python=platform.python_version(), plan=vars(given))
+        timeline.tell("start", **facts, plan=vars(given))
         url = postgres.create_database("fire")
         migrate.upgrade(url)
         data_dir = Path(folder) / "data"

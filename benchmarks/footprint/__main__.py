@@ -6,7 +6,6 @@ the first correct answer to a real photo, and the memory of each process. Append
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -15,14 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.machine import ROOT, machine_facts
+from benchmarks.results import Results
+
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 PHOTO = ROOT / "examples" / "photos" / "chelsea.png"
 EXPECTED = "tiger cat"
 PORT = 18431
@@ -106,13 +106,10 @@ def main() -> None:
     arguments = parser.parse_args()
     data_dir = arguments.data_dir or Path(tempfile.mkdtemp())
     cut = os.geteuid() == 0 and shutil.which("unshare") is not None
+    facts = machine_facts("onnxruntime", "numpy", "fastapi")
     first_s, _ = start_and_ask(data_dir, cut=False, limit_s=900)
     again = [start_and_ask(data_dir, cut=cut, limit_s=60) for _ in range(arguments.starts)]
     row = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout.strip(),
         "first_start_s": round(first_s, 2),
         "network_cut": cut,
         "second_start_s": [round(seconds, 2) for seconds, _ in again],
@@ -122,9 +119,7 @@ def main() -> None:
         "worker_import_s": round(import_seconds("workers.celery_app"), 2),
         "cli_import_s": round(import_seconds("app.cli"), 2),
     }
-    with (HERE / "results.jsonl").open("a") as out:
-        out.write(json.dumps(row) + "\n")
-    print(json.dumps(row, indent=1))
+    Results(HERE / "results.jsonl", facts).write("footprint", **row)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ server's own histogram of refusal times, is appended to `results.jsonl`.
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -18,16 +16,16 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
+from benchmarks.machine import ROOT, machine_facts
 from benchmarks.overload.open_loop import Generator, Outcome
+from benchmarks.results import Results
 from tests.serving import World, free_port, gateway
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 
 
 async def measure(world: World, seconds: float) -> tuple[list[float], Outcome]:
@@ -73,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--data-dir", type=Path, help="of a service that has imported the starter")
     arguments = parser.parse_args()
+    facts = machine_facts("onnxruntime", "uvicorn", "uvloop")
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder, "data")
         if arguments.data_dir:
@@ -85,11 +84,6 @@ def main() -> None:
     capacity_per_s = sum(capacities) / len(capacities)
     goodput_per_s = overload.statuses[200] / overload.seconds
     row = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "machine": platform.processor() or platform.machine(),
         "capacity_per_s": [round(capacity, 1) for capacity in capacities],
         "offered_per_s": round(2 * capacities[0], 1),
         "seconds": overload.seconds,
@@ -101,9 +95,7 @@ def main() -> None:
         "refusals_by_server_seconds": refusals,
         "refused_within_50_ms_at_server": refusals.get("0.05", 0.0) / max(1.0, refusals.get("+Inf", 0.0)),
     }
-    with (HERE / "results.jsonl").open("a") as out:
-        out.write(json.dumps(row) + "\n")
-    print(json.dumps(row, indent=1))
+    Results(HERE / "results.jsonl", facts).write("overload", **row)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from app.settings import Settings
 from benchmarks.machine import commit
+from benchmarks.results import Results
 from benchmarks.serving.athanor_server import athanor_spec, empty_spec, publish_timing_model
 from benchmarks.serving.limit import configurations
 from benchmarks.serving.load import post, wrk
@@ -44,21 +45,6 @@ class Plan:
     grid_s: float
     connections: list[int]
     servers: list[str]
-
-
-class Results:
-    """A file of JSON lines, complete up to the last measured cell."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
-
-    def write(self, kind: str, **values: object) -> None:
-        """Append one line, and show it."""
-        line = json.dumps({"kind": kind, **values})
-        self._file.write(f"{line}\n")
-        self._file.flush()
-        print(line, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,8 +211,8 @@ def main() -> None:
     )
     workshop = set_up(arguments.folder, architectures=arguments.models, peers=arguments.peers)
     now = datetime.now(UTC)
-    path = arguments.results / f"{now:%Y-%m-%d}-{commit()}.jsonl"
-    results = Results(path)
+    path = arguments.results / f"{now:%Y-%m-%dT%H%M}-{commit()}.jsonl"
+    results = Results(path, {})
     results.write("run", started_at=now.isoformat(timespec="seconds"), plan=asdict(plan), **facts(workshop))
     began_s = time.monotonic()
     for architecture in arguments.models:

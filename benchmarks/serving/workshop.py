@@ -13,7 +13,7 @@ from benchmarks.serving.timing_models import export_timing_model
 from models.manifest import Manifest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+
 REQUIREMENTS = HERE / "requirements-peers.txt"
 _OURS = ("onnxruntime", "simplejpeg", "numpy", "uvicorn", "uvloop", "httptools", "torch", "timm")
 _PEERS = ("bentoml", "fastapi", "litserve", "onnxruntime", "simplejpeg", "uvicorn")

@@ -10,9 +10,6 @@ which is checked. Weights are random: they do not change the speed.
   decodes a picture once, then keeps it at the network's size while memory lasts; a run is three epochs, the
   fewest that a job does by default, and the epochs after the first are given alone too.
 
-Jobs run with OpenMP's waiting threads asleep (OMP_WAIT_POLICY), and so does Athanor here; the baselines are
-tried both ways once, and run in the faster.
-
 Each run is a process of its own, one at a time; contestants take turns, in an order that moves on each round.
 Steps are timed after the first few. Every run and the medians are appended to `results.jsonl`.
 """
@@ -25,12 +22,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.machine import ROOT, machine_facts
+from benchmarks.results import Results
 from benchmarks.training.photos import write_photos
 from benchmarks.training.setting import Setting
 
@@ -47,8 +44,7 @@ class Contest:
 
     source: str
     setting: Setting
-    facts: dict[str, Any]
-    results: Path
+    results: Results
     trainable: set[int] = field(default_factory=set)
 
     def run(self, rounds: int) -> None:
@@ -63,28 +59,24 @@ class Contest:
         self._summarise(seen)
 
     def _tuned(self, name: str) -> Setting:
-        """Athanor as a job has it; a baseline in the fastest of all ways that it can be started."""
+        """Athanor as a job has it; the Trainer with as many workers as are fastest."""
         if name == "athanor":
+            return replace(self.setting, waiting="watched")
+        if name == "plain" or not self.setting.reads_files:
             return self.setting
-        workers = WORKERS if name == "trainer" and self.setting.reads_files else (0,)
-        ways = [
-            replace(self.setting, workers=number, is_patient=is_patient)
-            for number in workers
-            for is_patient in (True, False)
-        ]
+        ways = [replace(self.setting, workers=number) for number in WORKERS]
         return max(ways, key=lambda way: self._once(name, way, kind="grid")["steps_per_s"])
 
-    def _once(self, name: str, setting: Setting, **told: object) -> dict[str, Any]:
+    def _once(self, name: str, setting: Setting, *, kind: str, **told: object) -> dict[str, Any]:
         command = [sys.executable, "-m", f"benchmarks.training.{SCRIPTS[name]}", setting.as_argument()]
-        environment = {**os.environ, **({"OMP_WAIT_POLICY": "PASSIVE"} if setting.is_patient else {})}
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
         seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         self.trainable.add(seen["trainable"])
         if len(self.trainable) > 1:
             raise SystemExit(f"{name} trains another number of parameters: {sorted(self.trainable)}")
-        self._write({**told, "contestant": name, **_knobs(setting), **seen})
+        self._write(kind, **told, contestant=name, workers=setting.workers, **seen)
         return seen
 
     def _summarise(self, seen: dict[str, list[dict[str, Any]]]) -> None:
@@ -101,25 +93,16 @@ class Contest:
                 }
                 for name, values in paces.items()
             }
-            self._write({"kind": "summary", "measure": measure, "medians": medians, "athanor_to": ratios})
+            self._write("summary", measure=measure, medians=medians, athanor_to=ratios)
 
-    def _write(self, line: dict[str, Any]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        cell = {"source": self.source, "image_size": self.setting.image_size}
-        text = json.dumps({"at": now, "commit": self.facts["commit"], **cell, **line})
-        print(text, flush=True)
-        with self.results.open("a") as results:
-            results.write(f"{text}\n")
-
-
-def _knobs(setting: Setting) -> dict[str, Any]:
-    return {"workers": setting.workers, "is_patient": setting.is_patient}
+    def _write(self, kind: str, **values: object) -> None:
+        self.results.write(kind, source=self.source, image_size=self.setting.image_size, **values)
 
 
 def main() -> None:
     """Run from the command line."""
     arguments = _parse()
-    facts = machine_facts(*_VERSIONS)
+    results = Results(arguments.results, machine_facts(*_VERSIONS))
     batch_size, steps = arguments.batch_size, arguments.warm_steps + arguments.steps
     with tempfile.TemporaryDirectory(prefix="athanor-bench-") as name:
         folder = Path(name)
@@ -127,9 +110,7 @@ def main() -> None:
         width, height = arguments.photo
         size_bytes = write_photos(folder, images, width=width, height=height)
         told = {name: value for name, value in vars(arguments).items() if name != "results"}
-        line = {"kind": "start", **facts, **told, "images": images, "photo_bytes": size_bytes // images}
-        with arguments.results.open("a") as results:
-            results.write(json.dumps(line) + "\n")
+        results.write("start", **told, images=images, photo_bytes=size_bytes // images)
         for image_size in arguments.image_sizes:
             for source in arguments.sources:
                 is_files = source == "files"
@@ -143,8 +124,7 @@ def main() -> None:
                     steps=arguments.epochs * arguments.batches if is_files else steps,
                     threads=arguments.threads,
                 )
-                contest = Contest(source=source, setting=setting, facts=facts, results=arguments.results)
-                contest.run(arguments.rounds)
+                Contest(source=source, setting=setting, results=results).run(arguments.rounds)
 
 
 def _parse(given: Sequence[str] | None = None) -> argparse.Namespace:

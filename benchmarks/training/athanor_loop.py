@@ -1,10 +1,11 @@
 """The loop of fine-tuning jobs, as a job runs it, but for checkpoints and validation.
 
 It does what the baselines do, and besides: deterministic algorithms, a seed per step, a row of metrics per
-step (as in every run of up to 500 steps), the question whether to stop.
+step (as in every run of up to 500 steps), the question whether to stop, a look at what else the cores do.
 """
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 
@@ -29,6 +30,7 @@ from models.train.feed import BatchSource, PackSource, TensorSource
 from models.train.loop import Hooks, TrainRun, train
 from models.train.resolve import ResolvedSpec, resolve
 from models.train.spec import read_spec
+from workers.waiting import Waiting
 
 
 def main() -> None:
@@ -54,7 +56,10 @@ def main() -> None:
         marks_s.append(perf_counter())
         return False
 
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        Waiting() if setting.waiting == "watched" else nullcontext(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         train(
             TrainRun(
                 adapted=adapted,

@@ -28,7 +28,7 @@ def main() -> None:
     network = timm.create_model(NETWORK, num_classes=CLASSES, img_size=setting.image_size)
     network = get_peft_model(network, config).train()
     trained = [one for one in network.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=RATE, fused=True)  # faster here than foreach
+    optimizer = torch.optim.AdamW(trained, lr=RATE, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, setting.steps)
     images, targets = setting.tensors()
     marks_s: list[float] = []

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
@@ -38,8 +38,8 @@ class Setting:
     """All of them."""
     threads: int
     """Of the processor, for torch."""
-    is_patient: bool = True
-    """Threads of OpenMP that wait for each other sleep instead of spinning: as a job's child has it."""
+    waiting: Literal["watched", "spinning", "sleeping"] = "spinning"
+    """How threads of OpenMP wait for each other; `watched`: as in a job's child."""
     workers: int = 0
     """Processes that make batches, of the Trainer's DataLoader."""
 
