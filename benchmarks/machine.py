@@ -13,9 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def commit() -> str:
-    """Short hash of the commit, with `-dirty` when a file that it has differs from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=7", "--match=", "--dirty"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    """Short hash of the commit, with `-dirty` when a file that it has, but for results, differs from it."""
+    git = ["git", "-C", str(ROOT)]
+    short = subprocess.check_output([*git, "rev-parse", "--short=7", "HEAD"], text=True).strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".", ":!*.jsonl"], check=False)
+    return f"{short}-dirty" if changed.returncode else short
 
 
 def machine_facts(*distributions: str) -> dict[str, object]:

@@ -102,6 +102,11 @@ class JobContext:
         if self.stop_asked():
             raise Interrupted
 
+    def begin(self, phase: str, *, at: float) -> None:
+        """A phase begins, with the whole job so far, 0..1; or raises Interrupted, as `leave_if_asked`."""
+        self.leave_if_asked()
+        self.progress(at, phase)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from app.api.deps import PrincipalDep, ServicesDep
+from app.api.deps import IdempotencyKey, PrincipalDep, ServicesDep
 from app.api.schemas.datasets import (
     DatasetDeleted,
     DatasetList,
@@ -59,9 +59,7 @@ def create_dataset(
     response: Response,
     principal: PrincipalDep,
     services: ServicesDep,
-    idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]*$")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> DatasetObject:
     """Make a data set version out of uploaded files. A job validates every image first."""
     spec = plan_dataset(principal, body.plan(), datasets=services.datasets, files=services.files)

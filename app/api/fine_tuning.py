@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.principal import Principal
-from app.api.deps import PrincipalDep, ServicesDep
+from app.api.deps import IdempotencyKey, PrincipalDep, ServicesDep
 from app.api.event_stream import STREAM_RESPONSES, LastEventId, event, stream_events
 from app.api.schemas.errors import error_responses
 from app.api.schemas.fine_tuning import (
@@ -37,15 +37,7 @@ _ID = error_responses("not_found", "invalid_payload", "storage_unavailable")
 
 
 def _retry(
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x20-\x7e]*$",
-            description="A second request with this key within 24 h gets the first one's job.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     x_stainless_retry_count: Annotated[
         int,
         Header(ge=0, le=1000, description="How often OpenAI's client has sent this request before."),

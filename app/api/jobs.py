@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import ValidationError
 
-from app.api.deps import PrincipalDep, ServicesDep
+from app.api.deps import IdempotencyKey, PrincipalDep, ServicesDep
 from app.api.schemas.errors import error_responses
 from app.api.schemas.jobs import (
     ImportSpec,
@@ -31,15 +31,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # PostgreSQL takes no NUL in text
 _MAX_ID = 2**31 - 1
 _ID_ERRORS = error_responses("not_found", "invalid_payload")
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]*$",
-        description="A second request with this key within 24 h gets the first one's job.",
-    ),
-]
 JobId = Annotated[str, Path(max_length=64, pattern=_PRINTABLE)]
 
 

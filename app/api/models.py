@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response, StreamingResponse
 
-from app.api.deps import PrincipalDep, ServicesDep
+from app.api.deps import IdempotencyKey, PrincipalDep, ServicesDep
 from app.api.download import download
 from app.api.schemas.errors import error_responses
 from app.api.schemas.jobs import JobObject
@@ -63,7 +63,7 @@ def import_model(
     response: Response,
     principal: PrincipalDep,
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobObject:
     """Bring your own ONNX. A job checks it in a process of its own and publishes it."""
     options = body.model_dump(exclude={"name", "file", "task", "reference"})

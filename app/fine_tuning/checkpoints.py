@@ -9,6 +9,7 @@ from app.access.principal import Principal
 from app.errors import Conflict, NotFound, UnknownModel
 from app.fine_tuning.view import planned_name, published
 from app.jobs.job import Job, JobCheckpoint, Json
+from app.jobs.keys import Own
 from app.jobs.service import JobService
 from app.registry.policy import refuse_checkpoint
 from app.registry.reference import checkpoint_alias
@@ -42,7 +43,7 @@ class CheckpointPublisher:
                 hint=f"Wait for it, or cancel it: POST /v1/fine_tuning/jobs/{job.id}/cancel keeps them.",
             )
         checkpoint = self._find(principal, job, which)
-        key = f"checkpoint:{checkpoint.id}"
+        key = Own.CHECKPOINT.key(checkpoint.id)
         known = self._jobs.find(principal, key)
         if known is not None and self._is_good(principal, known, checkpoint):
             return known

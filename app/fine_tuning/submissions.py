@@ -26,14 +26,13 @@ from app.errors import Conflict
 from app.fine_tuning.plan import Plan
 from app.ids import new_id
 from app.jobs.job import Job
+from app.jobs.keys import Own
 from app.jobs.repository import KEY_LIFETIME_S
 from app.jobs.service import JobService
 
 LONGEST_PAUSE_S = 120.0
 """OpenAI's client waits no longer than this between two tries, seconds."""
 _LOCKS = 32
-_MARK = "request"
-"""Begins the keys of jobs whose callers gave none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +85,7 @@ class Submissions:
                 principal,
                 kind=made.kind,
                 spec={**made.spec, "openai": {**made.spec["openai"], "request_sha256": call.digest}},
-                idempotency_key=call.key or f"{_MARK}:{call.digest}:{new_id('call')}",
+                idempotency_key=call.key or Own.REQUEST.key(call.digest, new_id("call")),
                 priority=made.priority,
                 time_limit_s=made.time_limit_s,
             )
@@ -99,7 +98,7 @@ class Submissions:
         query = (
             select(JobRow.id)
             .where(JobRow.tenant_id == principal.tenant_id)
-            .where(JobRow.idempotency_key.startswith(f"{_MARK}:{call.digest}:", autoescape=True))
+            .where(JobRow.idempotency_key.startswith(Own.REQUEST.key(call.digest, ""), autoescape=True))
             .where(JobRow.created_at > time.time() - call.window_s)
             .order_by(JobRow.id.desc())
             .limit(1)

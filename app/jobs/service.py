@@ -17,8 +17,6 @@ from app.storage.disk import Disk
 Ring = Callable[[str], None]
 """Tells workers, after the commit, that a job waits. Must not raise."""
 
-"""Gives the spec of a kind back as it is stored, or raises the AppError that says what is wrong with it."""
-
 
 class JobService:
     """Every method acts for one principal and sees nothing of another tenant."""

@@ -3,6 +3,7 @@
 from app.access.principal import SYSTEM
 from app.errors import UnknownModel
 from app.jobs.job import Job
+from app.jobs.keys import Own
 from app.jobs.service import JobService
 from app.jobs.states import JobStatus
 from app.registry.service import Registry
@@ -21,13 +22,13 @@ def ask_for_starters(settings: Settings, jobs: JobService, registry: Registry) -
     """
     asked = []
     for name in starter_names(settings):
-        key = f"starter:{name}"
+        key = Own.STARTER.key(name)
         known = jobs.find(SYSTEM, key)
         if known is not None and known.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             jobs.forget_key(SYSTEM, key)
         elif known is not None or _exists(registry, name):
             continue
-        spec = {"source": key, "name": name}
+        spec = {"source": f"starter:{name}", "name": name}
         asked.append(jobs.create(SYSTEM, kind="import", spec=spec, idempotency_key=key))
     return asked
 

@@ -2,8 +2,8 @@
 
 A service of its own starts on an empty data directory and imports its starter. A zip is uploaded once and
 becomes a data set; each recipe trains on it with each seed, one job after the other. Every figure comes from
-the job object and the report that the service publishes; the held-out split is the data set's own. They are
-appended to `results.jsonl` with machine and commit.
+the job object and the report that the service publishes; the held-out split is the data set's own. Baselines
+that need no service are measured first. All is appended to `results.jsonl` with machine and commit.
 """
 
 import argparse
@@ -49,10 +49,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="athanor-bench-") as name:
         folder = Path(name)
         archive = chosen.make(folder)
+        for recipe, measure in chosen.baselines.items():
+            if arguments.recipes is None or recipe in arguments.recipes:
+                results.write("baseline", recipe=recipe, **measure(archive))
         with service(folder) as client:
             dataset = make_dataset(client, archive, arguments.set.replace("_", "-"), chosen.options)
             for recipe, spec in chosen.recipes.items():
-                if arguments.recipes and recipe not in arguments.recipes:
+                if arguments.recipes is not None and recipe not in arguments.recipes:
                     continue
                 for seed in arguments.seeds:
                     done = fine_tune(client, {**spec, "dataset": dataset, "seed": seed})

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fine_tuning.linear import measure_linear
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 STARTER = "efficientnet-lite0"
 
@@ -20,6 +22,8 @@ class RecipeSet:
     recipes: Mapping[str, dict[str, Any]]
     options: dict[str, Any] = field(default_factory=dict)
     """Of the data set."""
+    baselines: Mapping[str, Callable[[Path], dict[str, Any]]] = field(default_factory=dict)
+    """What learns from the archive without the service, and its figures; without chance, so once."""
 
 
 def _run_example(script: str) -> Callable[[Path], Path]:
@@ -51,5 +55,6 @@ SETS: Mapping[str, RecipeSet] = {
                 "adapter": {"method": "full"},
             },
         },
+        baselines={"linear": measure_linear},
     ),
 }

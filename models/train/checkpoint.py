@@ -1,9 +1,9 @@
 """A run's whole state as one file, from which it goes on to the same bits.
 
     checkpoint-120.safetensors
-      weights/…    what is trained             optimizer/<n>/…  state of its n-th parameter
-      buffers/…    what changed besides        average/…        moving average, where there is one
-      best/…       the best weights so far
+      weights/…    what is trained             optimizer/<n>/…        state of its n-th parameter
+      buffers/…    what changed besides        optimizer/group-<n>/…  what its n-th group has come to remember
+      best/…       the best weights so far     average/…              moving average, where there is one
       metadata     "athanor": JSON with step, spec, versions, numbers that are no tensors
 
 There is no random state in it: every step begins by seeding from the run's seed and its own number. A file is
@@ -25,6 +25,7 @@ from torch import nn
 
 Json = dict[str, Any]
 Tensors = Mapping[str, torch.Tensor]
+_GROUP = "group-"
 
 
 class CheckpointDamaged(ValueError):
@@ -132,29 +133,35 @@ def copy_into(network: nn.Module, tensors: Tensors) -> None:
 
 
 def optimizer_section(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], Json]:
-    """State of an optimiser: its tensors by `<n>/<name>`, and what are plain numbers."""
-    tensors: dict[str, torch.Tensor] = {}
-    numbers: Json = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{index}/{name}"] = value
-            else:
-                numbers[f"{index}/{name}"] = value
-    return tensors, numbers
+    """What an optimiser remembers, by `<n>/<name>` and `group-<n>/<name>`: tensors, and plain numbers.
+
+    What it was told when it was made, such as rates, is not among it.
+    """
+    remembered: Json = {str(index): state for index, state in optimizer.state_dict()["state"].items()}
+    for index, group in enumerate(optimizer.param_groups):
+        told = {"params", *optimizer.defaults}
+        remembered[f"{_GROUP}{index}"] = {name: value for name, value in group.items() if name not in told}
+    flat = {f"{owner}/{name}": value for owner, state in remembered.items() for name, value in state.items()}
+    tensors = {name: value for name, value in flat.items() if isinstance(value, torch.Tensor)}
+    return tensors, {name: value for name, value in flat.items() if name not in tensors}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, numbers: Json) -> None:
     """Put back what `optimizer_section` gave, into a new optimiser over the same parameters."""
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     state: dict[int, Json] = {}
+    groups = optimizer.state_dict()["param_groups"]
     for key, value in (dict(tensors) | numbers).items():
-        index, _, name = key.partition("/")
-        if isinstance(value, torch.Tensor) and value.shape == parameters[int(index)].shape:
+        owner, _, name = key.partition("/")
+        if owner.startswith(_GROUP):
+            groups[int(owner.removeprefix(_GROUP))][name] = value
+            continue
+        index = int(owner)
+        if isinstance(value, torch.Tensor) and value.shape == parameters[index].shape:
             # In the parameter's own layout: fused steps walk through both as they lie in memory.
-            value = torch.empty_like(parameters[int(index)]).copy_(value)  # noqa: PLW2901
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            value = torch.empty_like(parameters[index]).copy_(value)  # noqa: PLW2901
+        state.setdefault(index, {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def versions() -> dict[str, str]:

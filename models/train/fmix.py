@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.catalogue import Parameters
 from models.catalogue import augmentations as told
-from models.train.mixing import Mixed, draw_partners
+from models.train.mixing import Mixed, draw_partners, now_and_then
 from models.train.parts import Mix
 
 
@@ -22,8 +22,6 @@ def build_fmix(parameters: Parameters) -> Mix:
     assert isinstance(parameters, told.Fmix)
 
     def mix(images: torch.Tensor, targets: torch.Tensor, generator: np.random.Generator) -> Mixed:
-        if generator.random() >= parameters.share:
-            return images, targets
         height, width = images.shape[2:]
         kept = round(float(generator.beta(parameters.alpha, parameters.alpha)) * height * width)
         order = np.argsort(_clouds(height, width, parameters.decay, generator), axis=None, kind="stable")
@@ -34,7 +32,7 @@ def build_fmix(parameters: Parameters) -> Mix:
         mixed = torch.where(mask, images, images[others])
         return mixed, torch.lerp(targets[others], targets, kept / (height * width))
 
-    return mix
+    return now_and_then(parameters.share, mix)
 
 
 def _clouds(height: int, width: int, decay: float, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -17,8 +17,6 @@ def build_mixup(parameters: Parameters) -> Mix:
     assert isinstance(parameters, told.Mixup)
 
     def mix(images: torch.Tensor, targets: torch.Tensor, generator: np.random.Generator) -> Mixed:
-        if generator.random() >= parameters.share:
-            return images, targets
         share = float(generator.beta(parameters.alpha, parameters.alpha))
         partners = draw_partners(images, generator)
         return (
@@ -26,7 +24,7 @@ def build_mixup(parameters: Parameters) -> Mix:
             torch.lerp(targets[partners], targets, share),
         )
 
-    return mix
+    return now_and_then(parameters.share, mix)
 
 
 def build_cutmix(parameters: Parameters) -> Mix:
@@ -34,8 +32,6 @@ def build_cutmix(parameters: Parameters) -> Mix:
     assert isinstance(parameters, told.Cutmix)
 
     def mix(images: torch.Tensor, targets: torch.Tensor, generator: np.random.Generator) -> Mixed:
-        if generator.random() >= parameters.share:
-            return images, targets
         height, width = images.shape[2:]
         side = sqrt(1.0 - float(generator.beta(parameters.alpha, parameters.alpha)))
         top, bottom = _span(height, side, generator)
@@ -46,7 +42,16 @@ def build_cutmix(parameters: Parameters) -> Mix:
         share = 1.0 - (bottom - top) * (right - left) / (height * width)
         return mixed, torch.lerp(targets[partners], targets, share)
 
-    return mix
+    return now_and_then(parameters.share, mix)
+
+
+def now_and_then(share: float, mix: Mix) -> Mix:
+    """Mix this share of the batches, drawn anew for each, and leave the others as they are."""
+
+    def mix_or_not(images: torch.Tensor, targets: torch.Tensor, generator: np.random.Generator) -> Mixed:
+        return mix(images, targets, generator) if generator.random() < share else (images, targets)
+
+    return mix_or_not
 
 
 def draw_partners(images: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:

@@ -112,30 +112,13 @@ def build_lamb(groups: Groups, parameters: Parameters, *, learning_rate: float) 
     declare_torchvision_operators()
     from timm.optim.lamb import Lamb  # noqa: PLC0415 - after the declaration
 
-    optimizer: torch.optim.Optimizer = Lamb(
+    lamb: torch.optim.Optimizer = Lamb(
         _groups(groups, learning_rate),
         betas=(parameters.beta1, parameters.beta2),
         eps=parameters.epsilon,
         max_grad_norm=None,
     )
-    optimizer.register_step_post_hook(_note_steps)
-    optimizer.register_load_state_dict_post_hook(_recall_steps)
-    return optimizer
-
-
-def _note_steps(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """Copy timm's count of steps, which is the group's, to the parameters, whose state checkpoints keep."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter in optimizer.state:
-                optimizer.state[parameter]["step"] = group["step"].clone()
-
-
-def _recall_steps(optimizer: torch.optim.Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter in optimizer.state:
-                group["step"] = optimizer.state[parameter]["step"].clone()
+    return lamb
 
 
 def build_adagrad(groups: Groups, parameters: Parameters, *, learning_rate: float) -> torch.optim.Optimizer:

@@ -31,8 +31,8 @@ class BuildOptimizer(Protocol):
     def __call__(
         self, groups: Sequence[ParameterGroup], parameters: Parameters, *, learning_rate: float
     ) -> torch.optim.Optimizer:
-        """An optimiser whose `state`, by parameter, holds all it needs to go on to the same bits: checkpoints
-        keep nothing else of it."""
+        """An optimiser whose `state` and `param_groups` hold all it needs to go on to the same bits, as
+        tensors and numbers: checkpoints keep nothing else of it."""
 
 
 class BuildSchedule(Protocol):

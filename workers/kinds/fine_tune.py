@@ -60,7 +60,7 @@ def run(context: JobContext) -> Outcome:
 
 def _train(context: JobContext, prepared: Prepared, measured: Measured) -> Trained:
     begin, end = _TRAINING
-    context.progress(begin, "training")
+    context.begin("training", at=begin)
 
     def progress(fraction: float) -> None:
         context.progress(begin + (end - begin) * fraction, "training")

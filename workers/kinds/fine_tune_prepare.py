@@ -41,7 +41,7 @@ def prepare(context: JobContext) -> tuple[Prepared, Estimate | None]:
         OutOfMemory: the measured step says that it cannot fit.
 
     """
-    context.progress(0.0, "validating_files")
+    context.begin("validating_files", at=0.0)
     order = FineTuneOrder.model_validate(context.spec)
     prepared = build(context, order, checkpoint=context.resume.path if context.resume is not None else None)
     estimate = None

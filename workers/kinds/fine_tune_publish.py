@@ -99,7 +99,7 @@ def publish(context: JobContext, run: Run, *, begins_at: float) -> Outcome:
     """
 
     def begin(phase: str, share: float) -> None:
-        context.progress(begins_at + (1 - begins_at) * share, phase)
+        context.begin(phase, at=begins_at + (1 - begins_at) * share)
 
     begin("evaluating", _EVALUATING)
     started_s = time.monotonic()

@@ -43,7 +43,7 @@ def run(context: JobContext) -> Outcome:
         NotFound: an uploaded file does not exist.
 
     """
-    context.progress(0.0, "downloading")
+    context.begin("downloading", at=0.0)
     order = read_spec(context.spec)
     if order.source.startswith(_STARTER):
         return _import_starter(context, order)
@@ -100,7 +100,7 @@ def _finish(
     adopted: Adopted | None = None,
 ) -> Outcome:
     """Certify what lies in the work folder and hand it over for publication."""
-    context.progress(0.9, "certifying")
+    context.begin("certifying", at=0.9)
     model = context.work_dir / MODEL_FILE
     limits = ImageLimits(max_pixels=context.settings.max_image_pixels)
     try:

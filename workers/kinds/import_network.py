@@ -80,22 +80,19 @@ def _export(
     reference_path: Path | None,
     is_positional: bool,
 ) -> Manifest:
-    context.leave_if_asked()
-    context.progress(0.45, "building")
+    context.begin("building", at=0.45)
     path = context.work_dir / MODEL_FILE
     try:
         network = build_timm(origin.architecture or "", num_classes=len(labels))
         state = read_state(weights.path, file_name=weights.file_name)
         (load_by_position if is_positional else load_by_name)(network, state)
-        context.leave_if_asked()
-        context.progress(0.6, "exporting")
+        context.begin("exporting", at=0.6)
         manifest = export_classifier(network, preprocessing, labels, path, origin=origin)
     except (WeightsMismatch, ExportFailed) as error:
         raise ImportRefused(
             str(error)[:500], param="source", hint="Name the architecture that these weights belong to."
         ) from error
-    context.leave_if_asked()
-    context.progress(0.85, "certifying")
+    context.begin("certifying", at=0.85)
     images = _images(context, manifest, reference_path)
     try:
         worst = hold_against_eager(ServedSession(path).run, network, preprocessing, images)

@@ -20,7 +20,7 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
         ImportRefused: what is wrong with the file or with what was said about it, and what to do.
 
     """
-    context.progress(0.45, "checking")
+    context.begin("checking", at=0.45)
     usage = order.manifest
     labels, preprocessing = usage.checked_labels(), usage.preprocessing()
     wishes = Wishes(

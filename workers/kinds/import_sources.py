@@ -50,7 +50,7 @@ def bring_source(
         nonlocal furthest  # an archive is downloaded and then unpacked: two counts of bytes
         total = total_bytes or expected_bytes
         furthest = max(furthest, 0.4 * min(done_bytes / total, 1.0) if total else 0.0)
-        context.progress(furthest, "downloading")
+        context.begin("downloading", at=furthest)
 
     try:
         source = parse_source(uri)

@@ -42,7 +42,7 @@ def run(context: JobContext) -> Outcome:
 
     """
     started_s = time.monotonic()
-    context.progress(0.0, "preparing")
+    context.begin("preparing", at=0.0)
     order = CheckpointOrder.model_validate(context.spec)
     job, checkpoint = _find(context, order)
     path = context.objects.fetch(context.principal, checkpoint.sha256)

@@ -235,6 +235,16 @@ def test_an_import_is_asked_for_once_per_idempotency_key(client, file_id):
     assert code(other) == (409, "conflict")
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/jobs", "/v1/datasets", "/v1/fine_tuning/jobs"])
+def test_keys_of_the_services_own_are_not_for_clients(client, path):
+    for key in ("starter:x", "checkpoint:ckpt_1", "request:0"):
+        refused = client.post(path, json={}, headers={"Idempotency-Key": key})
+        assert code(refused) == (422, "invalid_payload")
+        told = refused.json()["error"]
+        assert told["param"] == "idempotency-key"
+        assert "begin with starter:" in told["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "param"),
     [

@@ -7,10 +7,8 @@ from app.datasets.service import DatasetService
 from app.db.tables import JobRow
 from app.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable, UnknownDataset, UnknownVersion
 from app.jobs.job import JobError
-from app.jobs.service import JobService
 from app.jobs.states import JobStatus
 from app.jobs.store import JobStore
-from app.storage.objects import ObjectStore
 from models.data.pack import Split
 from models.manifest import sha256_hex
 from tests.colour_models import COLOURS
@@ -21,18 +19,8 @@ BOB = Principal(tenant_id="bob")
 
 
 @pytest.fixture
-def objects(settings):
-    return ObjectStore.from_settings(settings)
-
-
-@pytest.fixture
 def datasets(database, objects):
     return DatasetService(database, objects)
-
-
-@pytest.fixture
-def jobs(database):
-    return JobService(database, lambda job_id: None)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from app.files.service import FileService, plain_filename
 from app.jobs.service import JobService
 from app.registry.service import Registry
 from app.settings import Settings
-from app.storage.objects import ObjectStore
 from tests.registry_world import publish
 
 ALICE = Principal(tenant_id="alice")
@@ -22,11 +21,6 @@ BOB = Principal(tenant_id="bob")
 @pytest.fixture
 def settings(tmp_path):
     return Settings(data_dir=tmp_path / "data", max_file_bytes=4096, _env_file=None)
-
-
-@pytest.fixture
-def objects(settings):
-    return ObjectStore.from_settings(settings)
 
 
 @pytest.fixture

@@ -8,13 +8,7 @@ from app.errors import InvalidRequest
 from app.jobs.history import Cursor, HistoryRepository, Place
 from app.jobs.job import Note
 from app.jobs.records import RunRecords
-from app.jobs.service import JobService
 from app.jobs.store import JobStore
-
-
-@pytest.fixture
-def jobs(database):
-    return JobService(database, lambda _: None)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from app.files.service import FileService
 from app.jobs.service import JobService
 from app.jobs.states import JobStatus
 from app.registry.service import Registry
-from app.storage.objects import ObjectStore
 from tests.fine_tuning_world import upload
 from tests.job_world import Hand
 from tests.packs import publish_pack
@@ -24,18 +23,8 @@ RACES = 5
 
 
 @pytest.fixture
-def objects(settings):
-    return ObjectStore.from_settings(settings)
-
-
-@pytest.fixture
 def registry(database, objects):
     return Registry(database, objects)
-
-
-@pytest.fixture
-def jobs(database):
-    return JobService(database, lambda _: None)
 
 
 @pytest.fixture

@@ -8,14 +8,8 @@ from app.access.principal import SYSTEM, Principal
 from app.errors import NotFound, StorageUnavailable
 from app.jobs.job import Note
 from app.jobs.records import RunRecords
-from app.jobs.service import JobService
 from app.jobs.store import JobStore, LeaseLost
 from app.storage.objects import Stored
-
-
-@pytest.fixture
-def jobs(database):
-    return JobService(database, lambda _: None)
 
 
 @pytest.fixture

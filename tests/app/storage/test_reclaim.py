@@ -15,16 +15,10 @@ from app.db.tables import (
     VersionRow,
 )
 from app.jobs.service import JobService
-from app.storage.objects import ObjectStore
 from app.storage.reclaim import reclaim
 
 WHO = {"tenant_id": SYSTEM.tenant_id}
 NOW = {"created_at": 0.0}
-
-
-@pytest.fixture
-def objects(settings):
-    return ObjectStore.from_settings(settings)
 
 
 def upload_row(status="pending"):

@@ -31,7 +31,7 @@ def test_a_method_trains(pack, tmp_path, field, row):
 
 @pytest.mark.parametrize(("field", "row"), METHODS, ids=[f"{field}-{row.id}" for field, row in METHODS])
 def test_a_method_goes_on_from_a_checkpoint_to_the_same_bits(pack, tmp_path, field, row):
-    """What it remembers is in the state of the optimiser's parameters or in the network, nowhere else."""
+    """What it remembers is in the optimiser's state and groups or in the network, nowhere else."""
     spec = resolved(pack, n_epochs=2, checkpoint_every_steps=7, **{field: row.id})
     whole, diary, _ = run_through(pack, spec, tmp_path / "whole")
     resumed, later, _ = run_through(pack, spec, tmp_path / "resumed", resume=diary.checkpoints[7])

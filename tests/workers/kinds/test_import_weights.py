@@ -1,5 +1,7 @@
 """Weights without a graph come in when the network they belong to is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from models.build.timm_ import build_timm
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, WEIGHTS_FILE, Level, sha256_hex
 from tests.hub import hub_server
+from workers.context import Interrupted
+from workers.kinds.import_model import run
 
 LABELS = [f"class {index}" for index in range(7)]
 USAGE = {
@@ -47,6 +51,19 @@ def test_a_named_network_is_built_exported_and_answers_as_in_pytorch(imports, we
     assert outcome.publish.certificate.level is Level.IMPORTED
     assert outcome.publish.manifest.architecture == "test_efficientnet"
     assert outcome.publish.manifest.licence == "MIT"
+
+
+@pytest.mark.parametrize("phase", ["downloading", "building", "exporting"])
+def test_an_import_that_is_to_stop_leaves_off_before_the_next_phase(imports, weights, phase):
+    phases = []
+    context = replace(
+        imports.context({"source": f"file:{weights}", "name": "mine", "manifest": USAGE}),
+        progress=lambda fraction, phase: phases.append(phase),
+        stop_asked=lambda: phase in phases,
+    )
+    with pytest.raises(Interrupted):
+        run(context)
+    assert phases[-1] == phase
 
 
 def test_the_weights_are_published_too_under_the_networks_own_names(imports, weights, network):
