@@ -113,7 +113,7 @@ class Agreement(_Frozen):
     max_abs: float
     """Largest absolute difference of any output."""
     tolerance: float
-    """max(1e-4, 1e-5 x max |reference|)."""
+    """What was allowed; see `models.export.parity.tolerance`."""
     cosine: float
     """Smallest cosine between a sample's outputs and its reference."""
     top1: float

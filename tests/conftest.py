@@ -12,6 +12,11 @@ from app.settings import Settings
 from tests.servers import postgres_server, redis_server, s3_server
 
 
+def pytest_collection_finish():
+    """Torch is imported by now, and has read how its threads wait. What tests start decides for itself."""
+    os.environ.pop("OMP_WAIT_POLICY", None)
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
     """No setting of whoever runs the tests reaches them."""

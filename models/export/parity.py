@@ -2,8 +2,8 @@
 
     samples (encoded bytes) → codec → uint8 → served session → logits  ⟷  reference logits and labels
 
-It holds when the largest difference is at most max(1e-4, 1e-5 x max |reference|) and each decided sample
-(its two best reference outputs are further apart than twice that difference) gets its expected label.
+It holds when the largest difference is within `tolerance` and each decided sample (its two best reference
+outputs are further apart than twice that difference) gets its expected label.
 """
 
 import datetime
@@ -29,6 +29,7 @@ from models.tasks.images import ImageError, ImageLimits
 
 SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _NAMED_SAMPLES = 3
+_ROUNDINGS = 8
 
 
 class Codec(Protocol):
@@ -113,9 +114,14 @@ def compare_samples(
     ]
 
 
-def tolerance(reference: NDArray[np.float32]) -> float:
-    """Largest difference that certificates allow: max(1e-4, 1e-5 x max |reference|)."""
-    return max(1e-4, 1e-5 * float(np.abs(reference).max()))
+def tolerance(reference: NDArray[np.float32], rounding: float = 0.0) -> float:
+    """Largest difference that certificates allow: max(1e-4, 1e-5 x max |reference|).
+
+    Some networks, after few steps of training above all, magnify the rounding of float32 beyond that. Eight times
+    what it is known to make is allowed, as kernels differ in how they sum, up to 1e-3 x max |reference|.
+    """
+    largest = float(np.abs(reference).max())
+    return max(1e-4, 1e-5 * largest, min(_ROUNDINGS * rounding, 1e-3 * largest))
 
 
 def certify(
@@ -216,7 +222,7 @@ def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
     return Agreement(
         samples=len(results),
         max_abs=max(result.max_abs for result in results),
-        tolerance=tolerance(reference.logits),
+        tolerance=tolerance(reference.logits, reference.rounding),
         cosine=min(result.cosine for result in results),
         top1=right / len(decided) if decided else 1.0,
         decided=len(decided),

@@ -3,13 +3,15 @@
 tensors   `sample.0`, `sample.1`, …   uint8 [bytes]   an encoded image each, as a client would send it
           `logits`                    float32 [samples, C]
 metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the expected first label of
-          each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs
+          each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs, and
+          `rounding`: by how much the same network's outputs in float32 and float64 differ at most
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,8 @@ class Reference:
     """Expected first label of each sample."""
     by: str
     all_labels_sha256: str | None = None
+    rounding: float = 0.0
+    """Largest difference between the network's outputs in float32 and float64; 0: nobody has looked."""
 
 
 def labels_sha256(labels: Sequence[str]) -> str:
@@ -59,6 +63,8 @@ def write_reference(path: Path, reference: Reference) -> None:
     }
     if reference.all_labels_sha256 is not None:
         metadata["all_labels_sha256"] = reference.all_labels_sha256
+    if reference.rounding:
+        metadata["rounding"] = repr(float(reference.rounding))
     save_file(tensors, path, metadata=metadata)
 
 
@@ -93,6 +99,7 @@ def read_reference(path: Path) -> Reference:
         labels=_labels(metadata, count),
         by=metadata.get("by", "the uploader")[:200],
         all_labels_sha256=metadata.get("all_labels_sha256"),
+        rounding=_rounding(metadata),
     )
 
 
@@ -102,6 +109,16 @@ def _sample_bytes(tensor: NDArray[np.generic], position: int) -> bytes:
             f"`sample.{position}` must hold the bytes of an encoded image: uint8, one dimension."
         )
     return tensor.tobytes()
+
+
+def _rounding(metadata: dict[str, str]) -> float:
+    try:
+        rounding = float(metadata.get("rounding", 0.0))
+    except ValueError:
+        rounding = -1.0
+    if not (isfinite(rounding) and rounding >= 0):
+        raise ReferenceInvalid("The metadata `rounding` must be a number, 0 or more.")
+    return rounding
 
 
 def _labels(metadata: dict[str, str], count: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from app.db.session import Database
 from app.errors import ParityFailed, TrainingDiverged
@@ -31,7 +32,7 @@ from models.evaluate.report import (
 )
 from models.evaluate.report_html import render
 from models.evaluate.thumbnail import thumbnail
-from models.export.eager import run_eager
+from models.export.eager import rounding_of, run_eager
 from models.export.onnx import Origin, export_classifier
 from models.export.parity import ParityError, certify
 from models.export.reference import Reference, labels_sha256, write_reference
@@ -191,9 +192,9 @@ def _evaluate(context: JobContext, prepared: Prepared) -> Evaluated:
 def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str, Path]]:
     """The manifest; and reference, adapter, merged weights, graph and manifest by artefact name."""
     base, adapted = prepared.base, prepared.adapted
-    artifacts = {REFERENCE_FILE: _write_reference(context, prepared)}
-    artifacts |= {path.name: path for path in adapted.save(context.work_dir / "adapter")}
+    artifacts = {path.name: path for path in adapted.save(context.work_dir / "adapter")}
     merged = adapted.merge().eval()
+    artifacts[REFERENCE_FILE] = _write_reference(context, prepared, merged)
     model = context.work_dir / MODEL_FILE
     origin = Origin(architecture=base.architecture.timm, source=base.source, licence=base.licence)
     manifest = export_classifier(merged, base.preprocessing, prepared.data.pack.labels, model, origin=origin)
@@ -204,8 +205,9 @@ def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str
     return manifest, artifacts
 
 
-def _write_reference(context: JobContext, prepared: Prepared) -> Path:
-    """Pictures spread over the validation split, and the unmerged network's answers."""
+def _write_reference(context: JobContext, prepared: Prepared, merged: nn.Module) -> Path:
+    """Pictures spread over the validation split, and the unmerged network's answers. Rounding is that of the
+    merged one, which is what is served: so nothing that merging may have changed is taken for it."""
     pack, preprocessing = prepared.data.pack, prepared.base.preprocessing
     items = pack.of(Split.VALIDATION) or pack.of(Split.TEST)
     chosen = sorted({*np.linspace(0, len(items) - 1, _SAMPLES).astype(int).tolist()})
@@ -220,6 +222,7 @@ def _write_reference(context: JobContext, prepared: Prepared) -> Path:
         labels=tuple(pack.labels[index] for index in logits.argmax(axis=1)),
         by=f"eager PyTorch {version('torch')}, the trained network before it was merged",
         all_labels_sha256=labels_sha256(pack.labels),
+        rounding=rounding_of(merged, preprocessing, images),
     )
     write_reference(path, reference)
     return path

@@ -1,5 +1,6 @@
 """Certificates are computed from stored samples alone, and hold exactly when the numbers do."""
 
+import copy
 import io
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from torch import nn
 
-from models.export.eager import hold_against_eager, run_eager
+from models.export.eager import hold_against_eager, rounding_of, run_eager
 from models.export.onnx import ExportFailed, Origin, export_classifier
 from models.export.parity import ParityError, certify, compare, verify
 from models.export.reference import (
@@ -207,6 +208,41 @@ def test_a_difference_over_the_tolerance_names_sample_size_and_label(bundle):
     assert "mean" in caught.value.hint
 
 
+def off_by(bundle, share):
+    """The reference's logits, each moved by a share of the largest; and the largest."""
+    largest = float(np.abs(bundle.reference.logits).max())
+    return bundle.reference.logits + np.float32(share * largest), largest
+
+
+def test_a_network_that_magnifies_rounding_may_differ_by_eight_times_that(bundle):
+    logits, largest = off_by(bundle, 5e-4)
+    for rounding, holds in ((0.0, False), (5e-5 * largest, False), (8e-5 * largest, True)):
+        reference = bundle.store(logits=logits, rounding=rounding)
+        if holds:
+            agreement = certify(bundle.model, bundle.manifest, reference).agreement
+            assert agreement.tolerance == pytest.approx(8 * rounding)
+        else:
+            with pytest.raises(ParityError, match="6 of 6 samples differ"):
+                certify(bundle.model, bundle.manifest, reference)
+
+
+def test_no_rounding_excuses_more_than_a_thousandth_of_the_largest_output(bundle):
+    logits, largest = off_by(bundle, 2e-3)
+    with pytest.raises(ParityError, match="6 of 6 samples differ"):
+        certify(bundle.model, bundle.manifest, bundle.store(logits=logits, rounding=largest))
+
+
+def test_rounding_is_what_float64_says_and_leaves_the_network_in_float32(bundle):
+    twin = copy.deepcopy(bundle.network)
+    small = rounding_of(twin, PREPROCESSING, bundle.images)
+    with torch.no_grad():
+        twin.head.weight *= 1000
+        twin.head.bias *= 1000
+    assert 0 < small < 1e-5
+    assert rounding_of(twin, PREPROCESSING, bundle.images) == pytest.approx(1000 * small, rel=0.9)
+    assert {one.dtype for one in twin.parameters()} == {torch.float32}
+
+
 def test_a_difference_under_the_tolerance_passes(bundle):
     logits = bundle.reference.logits + np.float32(0.5e-4)
 
@@ -280,6 +316,10 @@ ONE = {"sample.0": np.zeros(9, np.uint8), "logits": np.zeros((1, 5), np.float32)
         (ONE, {"labels": "[1]"}, "JSON list of 1 labels"),
         (ONE, {"labels": "{"}, "JSON list of 1 labels"),
         (ONE, {"labels": '["a"]', "format": "9"}, "format '9'"),
+        (ONE, {"labels": '["a"]', "rounding": "-1"}, "`rounding` must be"),
+        (ONE, {"labels": '["a"]', "rounding": "inf"}, "`rounding` must be"),
+        (ONE, {"labels": '["a"]', "rounding": "nan"}, "`rounding` must be"),
+        (ONE, {"labels": '["a"]', "rounding": "much"}, "`rounding` must be"),
     ],
 )
 def test_a_malformed_reference_says_what_is_wrong(tmp_path, tensors, metadata, says):
