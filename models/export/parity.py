@@ -117,8 +117,8 @@ def compare_samples(
 def tolerance(reference: NDArray[np.float32], rounding: float = 0.0) -> float:
     """Largest difference that certificates allow: max(1e-4, 1e-5 x max |reference|).
 
-    Some networks, after few steps of training above all, magnify the rounding of float32 beyond that. Eight times
-    what it is known to make is allowed, as kernels differ in how they sum, up to 1e-3 x max |reference|.
+    Some networks, after few steps of training above all, magnify the rounding of float32 beyond that. Eight
+    times what it is known to make is allowed, up to 1e-3 x max |reference|: kernels differ in how they sum.
     """
     largest = float(np.abs(reference).max())
     return max(1e-4, 1e-5 * largest, min(_ROUNDINGS * rounding, 1e-3 * largest))

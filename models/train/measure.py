@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from models.data.pack import Pack, Split
 from models.manifest import Preprocessing
+from models.train.averaging import Average
 from models.train.checkpoint import copy_into
 from models.train.feed import PackSource, even_sizes
 from models.train.loop import Trainable, build_optimizer
@@ -134,7 +135,8 @@ def _measure(
     optimizer = build_optimizer(network, spec)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-    step = _Step(network, optimizer, feed, spec.precision)
+    average = Average(network, spec.ema_decay) if spec.ema_decay is not None else None
+    step = _Step(network, optimizer, feed, spec.precision, average)
     halvings = _halvings(step, spec, free_bytes)
     batch = ceil(spec.batch_size / 2**halvings)
     reset_peak()
@@ -153,7 +155,7 @@ def _measure(
     validate_s = step.forward(batch) / batch * validated
     validations = ceil(spec.total_steps / spec.steps_per_epoch)
     trained = sum(one.numel() * 4 for one in network.parameters() if one.requires_grad)
-    copies = 2 + (spec.ema_decay is not None)  # the best so far, a checkpoint being written, the average
+    copies = 2  # the best so far, a checkpoint being written
     return Estimate(
         batch_size=batch,
         accumulate_steps=accumulate,
@@ -189,10 +191,16 @@ class _Step:
     """Steps that move nothing: their rate is 0."""
 
     def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, feed: _Feed, precision: str
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        feed: _Feed,
+        precision: str,
+        average: Average | None,
     ) -> None:
         self._network, self._optimizer, self._feed = network, optimizer, feed
         self._precision = precision
+        self._average = average
 
     def take(self, batch: int) -> float:
         """Seconds of a step with so many pictures."""
@@ -203,6 +211,8 @@ class _Step:
         nn.utils.clip_grad_norm_(moved, 1.0, foreach=True)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.follow(1)
         return perf_counter() - began_s
 
     def forward(self, batch: int) -> float:
