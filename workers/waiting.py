@@ -94,9 +94,7 @@ class Waiting:
     def _heed(self, others: float) -> None:
         if "torch" not in sys.modules:  # nobody waits
             return
-        import torch  # noqa: PLC0415 - it is there; and waits until it is whole
-
-        threads = torch.get_num_threads()
+        threads = _torch_threads() if others > _CROWDED else 1
         free = len(self._cores) - threads
         if threads > 1 and others > free + _CROWDED:
             self._sleep(1 + free // (threads - 1))
@@ -121,3 +119,18 @@ class Waiting:
 
         torch.ones(_ELEMENTS).add_(1)
         leave.wait()
+
+
+def _torch_threads() -> int:
+    """Into how many parts torch divides work. A new thread asks: one that asked before keeps its answer."""
+    told: list[int] = []
+
+    def ask() -> None:
+        import torch  # noqa: PLC0415 - it is there; and waits until it is whole
+
+        told.append(torch.get_num_threads())
+
+    thread = threading.Thread(target=ask, name="asks torch", daemon=True)
+    thread.start()
+    thread.join()
+    return told[0]

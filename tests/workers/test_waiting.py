@@ -70,10 +70,12 @@ def test_threads_spin_while_their_cores_are_free(others, cores):
         assert stays_awake(watched)
 
 
-def test_one_thread_waits_for_nobody():
+def test_one_thread_waits_for_nobody_until_there_are_more():
     torch.set_num_threads(1)
     with waiting(2.0) as watched:
         assert stays_awake(watched)
+        torch.set_num_threads(2)
+        assert becomes_asleep(watched)
 
 
 def test_more_teams_are_owned_where_more_cores_are_left():

@@ -243,6 +243,12 @@ def test_rounding_is_what_float64_says_and_leaves_the_network_in_float32(bundle)
     assert {one.dtype for one in twin.parameters()} == {torch.float32}
 
 
+def test_nothing_is_known_of_the_rounding_of_a_network_that_insists_on_float32(bundle):
+    twin = copy.deepcopy(bundle.network)
+    twin.head.register_forward_pre_hook(lambda _layer, inputs: inputs[0].float())
+    assert rounding_of(twin, PREPROCESSING, bundle.images) == 0.0
+
+
 def test_a_difference_under_the_tolerance_passes(bundle):
     logits = bundle.reference.logits + np.float32(0.5e-4)
 
