@@ -13,7 +13,6 @@ from benchmarks.serving.timing_models import export_timing_model
 from models.manifest import Manifest
 
 HERE = Path(__file__).parent
-
 REQUIREMENTS = HERE / "requirements-peers.txt"
 _OURS = ("onnxruntime", "simplejpeg", "numpy", "uvicorn", "uvloop", "httptools", "torch", "timm")
 _PEERS = ("bentoml", "fastapi", "litserve", "onnxruntime", "simplejpeg", "uvicorn")
