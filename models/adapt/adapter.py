@@ -66,6 +66,16 @@ class Adapted(ABC):
         return sum(tensor.numel() for tensor in self.network.parameters() if tensor.requires_grad)
 
     @property
+    def head_parameters(self) -> tuple[nn.Parameter, ...]:
+        """What is trained of the layer that gives the logits."""
+        inside = f".{self._site.head}."  # peft wraps it, so that its name has something before and after
+        return tuple(
+            tensor
+            for name, tensor in self.network.named_parameters()
+            if tensor.requires_grad and inside in f".{name}"
+        )
+
+    @property
     @abstractmethod
     def total_parameters(self) -> int:
         """Numbers that an answer is computed from, the base's own head excluded."""

@@ -15,6 +15,8 @@ from models.build.timm_ import WeightsMismatch
 from models.build.torchvision_operators import declare_torchvision_operators
 from models.catalogue.architectures import Architecture
 
+_HEAD_DEVIATION = 0.01
+
 
 class CannotBuild(ValueError):
     """The network does not exist in this size."""
@@ -52,8 +54,8 @@ def load_base(
 ) -> bool:
     """Load a base's tensors by name; position tables of another image size are interpolated.
 
-    The head stays as it is, drawn from the seed of `build_network`, when the base's has another number of
-    classes, or `keeps_head` is False: classes of the same number may be others.
+    The head is new, drawn from the seed of `build_network` and made small, when the base's has another number
+    of classes, or `keeps_head` is False: classes of the same number may be others.
 
     Returns: whether the base's head was kept.
 
@@ -73,13 +75,21 @@ def load_base(
     if keeps_head is None:
         keeps_head = fits
     if not keeps_head:
-        kept = {name: tensor for name, tensor in own.items() if name.startswith(head)}
-        fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(head)} | kept
+        new = {name: _small(tensor) for name, tensor in own.items() if name.startswith(head)}
+        fitted = {name: tensor for name, tensor in fitted.items() if not name.startswith(head)} | new
     try:
         network.load_state_dict(fitted, strict=True)
     except RuntimeError as error:
         raise WeightsMismatch(str(error)[:500]) from error
     return keeps_head
+
+
+def _small(drawn: torch.Tensor) -> torch.Tensor:
+    """Weights of standard deviation 0.01, biases of 0: on features that mean something already, a new head
+    begins by favouring no class. As timm draws it, some networks begin with a loss of 19 for 10 classes."""
+    if drawn.ndim == 1:
+        return torch.zeros_like(drawn)
+    return drawn * (_HEAD_DEVIATION / drawn.std().clamp_min(1e-12))
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

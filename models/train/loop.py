@@ -8,7 +8,7 @@ With the same spec, data, threads and libraries it comes to the same bits, wheth
 up from any of its checkpoints: what a step does depends on its number and on what the checkpoint holds.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import isfinite
@@ -65,6 +65,10 @@ class Trainable(Protocol):
     @property
     def network(self) -> nn.Module:
         """Only what is to be trained has `requires_grad`; parameters and buffers stay the same objects."""
+
+    @property
+    def head_parameters(self) -> Sequence[nn.Parameter]:
+        """What is trained of the layer that gives the logits."""
 
     def train_mode(self) -> None:
         """Put each module in the mode in which it is trained."""
@@ -150,7 +154,7 @@ class _Training:
             raise ValueError("the network has nothing to train")
         self._moved = list(self._weights.values())
         self._first_buffers = {name: one.clone() for name, one in network.named_buffers()}
-        self._optimizer = build_optimizer(network, spec)
+        self._optimizer = build_optimizer(run.adapted, spec)
         self._highest_rates = [group["lr"] for group in self._optimizer.param_groups]
         schedule = spec.schedule
         self._rate = schedule.row(Kind.SCHEDULE).build()(
@@ -371,14 +375,23 @@ class _Training:
         }
 
 
-def build_optimizer(network: nn.Module, spec: ResolvedSpec) -> torch.optim.Optimizer:
-    """Over all trainable parameters; those of one dimension, biases and norms, do not decay."""
+def build_optimizer(adapted: Trainable, spec: ResolvedSpec) -> torch.optim.Optimizer:
+    """Over all trainable parameters; those of one dimension, biases and norms, do not decay, and the head has
+    its own share of the rate."""
     told = spec.optimizer.told(Kind.OPTIMIZER)
     decay = told.weight_decay if isinstance(told, Decaying) else 0.0
-    trained = [one for one in network.parameters() if one.requires_grad]
+    head = set(adapted.head_parameters) if spec.head_rate_scale != 1 else set()
+    trained = [one for one in adapted.network.parameters() if one.requires_grad]
     groups = [
-        ParameterGroup(parameters=[one for one in trained if one.squeeze().ndim > 1], weight_decay=decay),
-        ParameterGroup(parameters=[one for one in trained if one.squeeze().ndim <= 1], weight_decay=0.0),
+        ParameterGroup(
+            parameters=[
+                one for one in trained if (one in head) is of_head and (one.squeeze().ndim > 1) is wide
+            ],
+            weight_decay=decay if wide else 0.0,
+            rate_scale=spec.head_rate_scale if of_head else 1.0,
+        )
+        for of_head in (False, True)
+        for wide in (True, False)
     ]
     optimizer: torch.optim.Optimizer = spec.optimizer.row(Kind.OPTIMIZER).build()(
         [group for group in groups if group.parameters], told, learning_rate=spec.learning_rate

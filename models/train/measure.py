@@ -132,7 +132,7 @@ def _measure(
 ) -> Estimate:
     network = adapted.network
     adapted.train_mode()
-    optimizer = build_optimizer(network, spec)
+    optimizer = build_optimizer(adapted, spec)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     average = Average(network, spec.ema_decay) if spec.ema_decay is not None else None

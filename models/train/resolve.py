@@ -42,6 +42,11 @@ _RATES = {
 }
 _OTHER_RATE = 2e-3
 _SCRATCH_RATE = 1e-3
+_HIGHEST_HEAD_RATE = 5e-4
+"""A head sums a thousand features that are all positive: one step by Adam moves its logits by
+their sum."""
+_LEAVE_IT_TO_THE_HEAD = frozenset({"head", "bitfit", "ln_tuning", "ia3", "vera"})
+"""Methods that move features little or not at all: there a slow head learns nothing in time."""
 _FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
 """Networks of attention and layer norms diverge sooner."""
 _OPTIMIZER_FACTORS = {
@@ -77,6 +82,8 @@ class ResolvedSpec(TrainSpec):
 
     augmentation: tuple[Choice, ...]
     learning_rate: float = Field(gt=0, le=10, allow_inf_nan=False)
+    head_rate_scale: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)
+    """Runs frozen by release 0.1.0 do not say it: 1 is what they do."""
     n_epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     image_size: int = Field(ge=1)
@@ -94,6 +101,8 @@ class ResolvedSpec(TrainSpec):
     def identity(self) -> str:
         """SHA-256 of everything that decides the run's bits; how often it saves and reports does not."""
         told = self.model_dump(mode="json", exclude={"checkpoint_every_steps", "log_every_steps"})
+        if self.head_rate_scale == 1:
+            del told["head_rate_scale"]  # checkpoints of release 0.1.0 know no such thing
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def sized(self, preprocessing: Preprocessing) -> Preprocessing:
@@ -131,6 +140,7 @@ def resolve(
     chosen = {
         "augmentation": augmentation,
         "learning_rate": spec.learning_rate or default_learning_rate(spec, architecture, is_pretrained),
+        "head_rate_scale": spec.head_rate_scale or _head_rate_scale(spec, is_pretrained),
         "n_epochs": n_epochs,
         "batch_size": batch_size,
         "image_size": _image_size(spec, architecture, pack, is_pretrained),
@@ -153,6 +163,12 @@ def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int, is_pretrained: b
         return max(_FEWEST_FROM_SCRATCH, min(_MOST_FROM_SCRATCH, ceil(_SEEN_FROM_SCRATCH / images)))
     fewest = _FEWEST_EPOCHS if images < _FEW_IMAGES else _FEWEST_EPOCHS_OF_MANY
     return max(fewest, min(_MOST_EPOCHS, ceil(_SEEN_IMAGES / images)))
+
+
+def _head_rate_scale(spec: TrainSpec, is_pretrained: bool) -> float:
+    if not is_pretrained or spec.adapter.method in _LEAVE_IT_TO_THE_HEAD:
+        return 1.0
+    return min(1.0, _HIGHEST_HEAD_RATE / _RATES.get(spec.adapter.method, _OTHER_RATE))
 
 
 def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretrained: bool) -> float:

@@ -81,6 +81,8 @@ class TrainSpec(BaseModel):
     mixing: Choice | None = None
     learning_rate: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
     """Highest rate of the schedule."""
+    head_rate_scale: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+    """Share of the learning rate that the head, the layer that gives the logits, is trained with."""
     n_epochs: int | None = Field(default=None, ge=1, le=10_000)
     max_steps: int | None = Field(default=None, ge=1, le=100_000_000)
     """Ends the run before its epochs do."""

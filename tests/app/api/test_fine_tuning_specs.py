@@ -81,6 +81,7 @@ def wrong_values():
     yield from (
         ("value", {"learning_rate": 100}, "learning_rate", "10"),
         ("value", {"learning_rate": 0}, "learning_rate", "greater than 0"),
+        ("value", {"head_rate_scale": 0}, "head_rate_scale", "greater than 0"),
         ("value", {"n_epochs": "many"}, "n_epochs", "integer"),
         ("value", {"n_epochs": 0}, "n_epochs", "1"),
         ("value", {"batch_size": 1.5}, "batch_size", "integer"),

@@ -69,6 +69,13 @@ def test_training_lowers_the_loss_and_moves_the_answers(world):
     assert min(world.losses[-3:]) < world.losses[0]
 
 
+def test_the_head_is_trained_and_known(world):
+    head = base_of(world.architecture).get_submodule(head_of(world.base))
+    assert sorted(one.shape for one in world.adapted.head_parameters) == sorted(
+        one.shape for one in head.parameters()
+    )
+
+
 def test_the_method_itself_moves_what_the_head_is_given(world):
     head = head_of(world.base)
     moved = (features(world.adapted.network, head) - features(world.base, head)).abs().max()

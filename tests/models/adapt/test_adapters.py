@@ -49,6 +49,18 @@ def test_lora_trains_less_than_a_tenth_of_the_starter_and_names_what_it_leaves_a
     assert all(later.match(name) or name == "conv_head" for name in lora_layers(adapted))
 
 
+@pytest.mark.parametrize("method", ["lora", "full", "head", "bitfit"])
+@pytest.mark.parametrize("network", ["test_efficientnet", "test_vit", "test_convnext"])
+def test_the_head_s_parameters_are_found_under_every_wrapping(network, method):
+    adapted = put(base_of(network), network, method)
+
+    found = [tuple(one.shape) for one in adapted.head_parameters]
+
+    head = base_of(network).get_submodule(head_of(base_of(network)))
+    assert sorted(found) == sorted(tuple(one.shape) for one in head.parameters())
+    assert all(one.requires_grad for one in adapted.head_parameters)
+
+
 # -- which layers --------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """What a spec leaves open, and what does not go with the data."""
 
+import hashlib
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from models.catalogue import CATALOGUE, Kind
@@ -107,6 +109,32 @@ def test_the_rate_goes_by_adapter_family_and_optimiser(packs, raw, architecture,
         read_spec({"model": "m", **raw}), architecture, pack=packs(40), is_pretrained=is_pretrained
     )
     assert spec.learning_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_pretrained", "scale"),
+    [
+        ({}, True, 0.1),
+        ({"learning_rate": 0.7}, True, 0.1),
+        ({"adapter": "full"}, True, 1.0),
+        ({"adapter": "head"}, True, 1.0),
+        ({"adapter": "full"}, False, 1.0),
+        ({"head_rate_scale": 3.0}, True, 3.0),
+    ],
+)
+def test_a_head_on_features_moves_more_slowly_than_an_adapter_that_begins_at_zero(
+    packs, raw, is_pretrained, scale
+):
+    spec = resolve(read_spec({"model": "m", **raw}), RESNET, pack=packs(40), is_pretrained=is_pretrained)
+    assert spec.head_rate_scale == pytest.approx(scale)
+
+
+def test_a_run_of_release_0_1_0_keeps_its_identity(packs):
+    spec = resolve(read_spec({"model": "m", "head_rate_scale": 1.0}), RESNET, pack=packs(40, 40))
+    frozen = spec.model_dump(mode="json", exclude={"head_rate_scale"})
+    assert ResolvedSpec.model_validate(frozen) == spec
+    told = {key: frozen[key] for key in sorted(frozen) if not key.endswith("every_steps")}
+    assert spec.identity() == hashlib.sha256(orjson.dumps(told)).hexdigest()
 
 
 def test_every_adapter_of_the_catalogue_has_a_rate_of_its_own(packs):

@@ -206,6 +206,21 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(pack, tmp_path):
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-5, atol=1e-6)
 
 
+def test_the_head_moves_by_its_share_of_the_rate(pack, tmp_path):
+    raw = {"optimizer": {"method": "sgd", "momentum": 0.0, "weight_decay": 0.0}, "schedule": "constant"}
+    raw |= {"learning_rate": 0.1, "clip_norm": None, "max_steps": 1, "n_epochs": None, "ema_decay": None}
+    before = TinyTrainable().network.state_dict()
+    moved = {}
+    for scale in (1.0, 0.25):
+        _, diary, _ = run_through(pack, resolved(pack, head_rate_scale=scale, **raw), tmp_path / str(scale))
+        weights = read_checkpoint(diary.checkpoints[1]).section("weights")
+        moved[scale] = {name: weights[name] - before[name] for name in weights}
+    assert {"8.weight", "8.bias", "0.weight"} <= moved[1.0].keys()
+    for name, whole in moved[1.0].items():
+        share = 0.25 if name.startswith("8.") else 1.0
+        torch.testing.assert_close(moved[0.25][name], share * whole, rtol=1e-4, atol=1e-7)
+
+
 def test_the_average_is_what_is_evaluated_saved_and_kept(pack, tmp_path):
     spec = resolved(pack, ema_decay=0.5, n_epochs=1, schedule="constant", adapter="head", learning_rate=0.01)
     trainable, diary, _ = run_through(pack, spec, tmp_path)

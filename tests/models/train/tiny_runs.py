@@ -72,6 +72,10 @@ class TinyTrainable:
             for module in self.network[:2]:
                 module.requires_grad_(False)
 
+    @property
+    def head_parameters(self):
+        return tuple(self.network[8].parameters())
+
     def train_mode(self):
         self.network.train()
         if not self.is_full:
