@@ -62,6 +62,15 @@ class Preprocessing(_Frozen):
     """Divided by per channel inside the graph, in units of 0..255. Kept here to be read, not applied."""
 
 
+class MaskFacts(_Frozen):
+    """How the maps that a segmentation graph gives become shares between 0 and 1."""
+
+    activation: Literal["sigmoid", "softmax"]
+    """`sigmoid`: each label has its own map and pixels may have several, or none; `softmax`: exactly one."""
+    is_stretched: bool = False
+    """Shares of a picture are stretched so that its lowest is 0 and its highest 1."""
+
+
 class Artifact(_Frozen):
     """One stored file of a version."""
 
@@ -79,7 +88,7 @@ class Manifest(_Frozen):
     outputs: tuple[TensorFacts, ...]
     preprocessing: Preprocessing
     labels: tuple[str, ...]
-    """Label of each output index."""
+    """Label of each output index; of segmentation, of each map."""
     max_batch: int | None = Field(default=None, ge=1)
     """Largest batch the graph takes; None when its batch dimension is dynamic."""
     architecture: str | None = None
@@ -91,10 +100,13 @@ class Manifest(_Frozen):
     parameters: int | None = None
     """Number of weights."""
     opset: int | None = None
+    masks: MaskFacts | None = None
+    """Only of segmentation."""
 
     def to_json(self) -> bytes:
-        """Stable bytes: what is hashed is what is stored."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        """Stable bytes: what is hashed is what is stored, also of manifests from before a field existed."""
+        absent = {"masks"} if self.masks is None else set()
+        return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
 
 
 class Level(StrEnum):

@@ -3,33 +3,27 @@
 The route is hot (see `gateway.py`): `ClassificationRoute` answers; `router` only documents it.
 """
 
-import base64
-import binascii
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, partial
-from urllib.parse import parse_qsl
 
 import orjson
 from fastapi import APIRouter
-from starlette.datastructures import FormData, Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.api.errors import error_object
 from app.api.gateway import Answer, Exchange, Pending, Reply
 from app.api.inference import Inference, server_timing
+from app.api.picture_request import MAX_INPUTS, is_multipart, read_multipart, read_plain, read_query
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
-from app.errors import AppError, Internal, InvalidPayload, InvalidRequest, NotServable
+from app.errors import AppError, Internal, InvalidRequest, NotServable
 from app.runtime.batcher import Member
 from app.runtime.engine import Engine
 from app.settings import Settings
 from models.tasks.classification import ClassificationCodec
 
 PATH = "/v1/classification"
-MAX_INPUTS = 64
-"""Most pictures in one request."""
 _MAX_TOP_K = 1000
 _DEFAULT_TOP_K = 5
 
@@ -56,25 +50,27 @@ class ClassificationRoute:
         asked = self._from_query(exchange.query)
         deadline_s = self._inference.deadline_s(exchange)
         body = await exchange.body(self.max_body_bytes)
-        if exchange.headers.get(b"content-type", b"").startswith(_MULTIPART):
-            inputs, several, options = await _multipart(exchange, body, asked, self.max_body_bytes)
+        if is_multipart(exchange):
+            inputs, several, given = await read_multipart(exchange, body, self.max_body_bytes)
         else:
-            inputs, several, options = _inputs(exchange, body, asked)
-        _check_inputs(inputs)
+            inputs, several, given = read_plain(exchange, body)
+        options = _with(asked, given) if given else asked
         engine = await self._inference.engine(exchange.principal, options.model)
         _check_task(engine)
         members = await self._inference.run(
-            exchange, engine, inputs, top_k=options.top_k, deadline_s=deadline_s
+            exchange, engine, inputs, asked=options.top_k, deadline_s=deadline_s
         )
         return _answer(engine.label, members, several=several, request_id=exchange.request_id)
 
     def begin(self, exchange: Exchange, body: bytes, reply: Reply) -> Pending | None:
         """Begin to answer a request whose model is loaded and whose body needs no multipart parser."""
-        if exchange.headers.get(b"content-type", b"").startswith(_MULTIPART):
+        if is_multipart(exchange):
             return None
         deadline_s = self._inference.deadline_s(exchange)
-        inputs, several, options = _inputs(exchange, body, self._from_query(exchange.query))
-        _check_inputs(inputs)
+        options = self._from_query(exchange.query)
+        inputs, several, given = read_plain(exchange, body)
+        if given:
+            options = _with(options, given)
         engine = self._inference.loaded(exchange.principal, options.model)
         if engine is None:
             return None
@@ -90,76 +86,11 @@ class ClassificationRoute:
             reply(partial(_raised, result) if isinstance(result, AppError) else partial(answer, result))
 
         return self._inference.begin(
-            engine, inputs, top_k=options.top_k, deadline_s=deadline_s, landed=landed, ahead=ahead
+            engine, inputs, asked=options.top_k, deadline_s=deadline_s, landed=landed, ahead=ahead
         )
 
     def _parse_query(self, query: bytes) -> Options:
-        try:
-            pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
-        except ValueError as error:
-            raise InvalidRequest("The query string cannot be parsed.", param="query") from error
-        return _with(self._defaults, dict(pairs))
-
-
-_MULTIPART = b"multipart/form-data"
-_Inputs = tuple[list[bytes], bool, Options]
-"""Encoded pictures, whether the caller sent a list, what the caller chose."""
-
-
-def _inputs(exchange: Exchange, body: bytes, options: Options) -> _Inputs:
-    if exchange.headers.get(b"content-type", b"").startswith(b"application/json"):
-        return _json(body, options)
-    return [body], False, options
-
-
-async def _multipart(exchange: Exchange, body: bytes, options: Options, max_bytes: int) -> _Inputs:
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    headers = Headers(raw=list(exchange.headers.items()))
-    parser = MultiPartParser(headers, stream(), max_files=MAX_INPUTS, max_part_size=max_bytes)
-    try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        raise InvalidPayload(
-            f"The multipart body cannot be parsed: {getattr(error, 'message', 'it is malformed')}",
-            hint='Send each picture as a part named "image".',
-        ) from error
-    try:
-        return await _read_form(form, options)
-    finally:
-        await form.close()
-
-
-def _json(body: bytes, options: Options) -> _Inputs:
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}") from error
-    if not isinstance(payload, dict) or "inputs" not in payload:
-        raise InvalidPayload('The body must be {"inputs": …, "parameters": {…}}.', param="inputs")
-    if unknown := set(payload) - {"inputs", "parameters"}:
-        raise InvalidPayload(f"Unknown key {min(unknown)!r}.", param=min(unknown), hint="inputs, parameters")
-    given = payload["inputs"]
-    several = isinstance(given, list)
-    texts = given if several else [given]
-    parameters = payload.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise InvalidPayload("parameters must be an object.", param="parameters")
-    return [_from_base64(text) for text in texts], several, _with(options, parameters)
-
-
-async def _read_form(form: FormData, options: Options) -> _Inputs:
-    fields: dict[str, object] = {}
-    inputs: list[bytes] = []
-    for name, value in form.multi_items():
-        if not isinstance(value, UploadFile):
-            fields[name] = value
-        elif name == "image":
-            inputs.append(await value.read())
-        else:
-            raise InvalidPayload(f"There is a file part named {name!r}.", hint='Name it "image".')
-    return inputs, len(inputs) > 1, _with(options, fields)
+        return _with(self._defaults, read_query(query))
 
 
 def _check_task(engine: Engine) -> None:
@@ -168,29 +99,7 @@ def _check_task(engine: Engine) -> None:
         raise NotServable(f"{engine.label} is not a classifier.", param="model")
 
 
-def _check_inputs(inputs: Sequence[bytes]) -> None:
-    if not inputs or not all(inputs):
-        raise InvalidRequest(
-            "There is no picture in the request.",
-            param="image",
-            hint='Send its bytes as the body, as multipart part "image", or base64 under "inputs".',
-        )
-    if len(inputs) > MAX_INPUTS:
-        raise InvalidRequest(f"A request may hold at most {MAX_INPUTS} pictures.", param="inputs")
-
-
-def _from_base64(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise InvalidPayload("Each input must be a base64 string.", param="inputs")
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidPayload("An input is not valid base64.", param="inputs") from error
-
-
-def _with(options: Options, given: dict[str, object]) -> Options:
+def _with(options: Options, given: Mapping[str, object]) -> Options:
     """`options` changed by what was given; names the nearest option when one is unknown."""
     known = ("model", "top_k")
     for name, value in given.items():

@@ -160,12 +160,14 @@ class Inference:
         engine: Engine,
         inputs: Sequence[bytes],
         *,
-        top_k: int,
+        asked: object,
         deadline_s: float,
         landed: Landed,
         ahead: Ahead | None = None,
     ) -> Flight:
         """Submit all inputs of a request to a held engine, which is let go of when they have landed.
+
+        `asked` is what the engine's codec is told of each.
 
         Raises:
             Overloaded, DeadlineExceeded: not all inputs found a place; none of them is run, and the
@@ -177,7 +179,7 @@ class Inference:
         flight = Flight(self, engine, members=len(inputs), deadline_s=deadline_s, landed=landed, ahead=ahead)
         try:
             for data in inputs:
-                member = Member(data, deadline_s=deadline_s, top_k=top_k, resolved=flight.resolved)
+                member = Member(data, deadline_s=deadline_s, asked=asked, resolved=flight.resolved)
                 engine.submit(member)
                 flight.members.append(member)
         except BaseException:
@@ -187,7 +189,7 @@ class Inference:
         return flight
 
     async def run(
-        self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, top_k: int, deadline_s: float
+        self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, asked: object, deadline_s: float
     ) -> list[Member]:
         """The same for a coroutine: waits until each input has a result or an error.
 
@@ -204,7 +206,7 @@ class Inference:
             if not future.done():
                 future.set_exception(result) if isinstance(result, AppError) else future.set_result(result)
 
-        flight = self.begin(engine, inputs, top_k=top_k, deadline_s=deadline_s, landed=landed)
+        flight = self.begin(engine, inputs, asked=asked, deadline_s=deadline_s, landed=landed)
         watch: asyncio.Task[None] | None = None
         try:
             done, _ = await asyncio.wait([future], timeout=_WATCH_AFTER_S)

@@ -43,6 +43,7 @@ class Member:
 
     __slots__ = (
         "accepted_s",
+        "asked",
         "batch",
         "batch_limit",
         "batch_size",
@@ -57,7 +58,6 @@ class Member:
         "queue_s",
         "resolved",
         "result",
-        "top_k",
     )
 
     def __init__(
@@ -65,13 +65,13 @@ class Member:
         payload: "bytes | Opened | NDArray[np.uint8] | None",
         *,
         deadline_s: float,
-        top_k: int,
+        asked: object,
         resolved: Callable[["Member"], None],
     ) -> None:
         self.payload = payload
         """Encoded bytes; opened by the engine; pixels once prepared aside; None once in a batch."""
-        self.top_k = top_k
-        """How many labels its answer names."""
+        self.asked = asked
+        """What its codec is told when it makes the answer: of a classifier, how many labels to name."""
         self.deadline_s = deadline_s
         """Monotonic time after which the answer is of no use."""
         self.resolved = resolved

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,9 @@ class Codec(Protocol):
     def open(self, data: bytes) -> Opened:
         """Read the headers alone, in microseconds; raises ImageError for what they tell."""
 
-    def encode_batch(self, logits: NDArray[np.float32], top_ks: Sequence[int]) -> Sequence[object]:
-        """The answer of each row of the outputs (N, C), or the ValueError that says why it has none."""
+    def encode_batch(self, outputs: NDArray[np.float32], asked: Sequence[Any], /) -> Sequence[object]:
+        """The answer of each row of the outputs, or the ValueError that says why it has none. `asked` is what
+        each member was submitted with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ class Engine:
         self.codec = codec
         self._shape = facts.shape
         self._metrics = metrics
-        self._side_pool = side_pool
+        self.side_pool = side_pool
+        """For what would keep lanes or the event loop too long."""
         self.large_decodes = 0
         """How many pictures went through the side pool: each may leave holes in the heap."""
         self._in_flight = 0
@@ -107,7 +109,7 @@ class Engine:
             self.batcher.offer(member)
         else:
             self.batcher.reserve()
-            self._side_pool.submit(self._prepare, member, opened)
+            self.side_pool.submit(self._prepare, member, opened)
 
     def _prepare(self, member: Member, opened: Opened) -> None:
         started_s = time.monotonic()
@@ -244,7 +246,7 @@ class Engine:
 
     def _settle(self, live: list[Member], outputs: NDArray[np.float32], *, infer_s: float) -> None:
         started_s = time.monotonic()
-        results = self.codec.encode_batch(outputs, [member.top_k for member in live])
+        results = self.codec.encode_batch(outputs, [member.asked for member in live])
         encode_s = time.monotonic() - started_s
         for member, result in zip(live, results, strict=True):
             member.infer_s, member.encode_s, member.batch_size = infer_s, encode_s, len(live)

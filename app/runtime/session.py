@@ -36,7 +36,7 @@ class Session(Protocol):
     def run(
         self, batch: NDArray[np.uint8], running: Callable[[Callable[[], None]], bool]
     ) -> NDArray[np.float32]:
-        """Compute (N, C) float32 from (N, H, W, 3) uint8."""
+        """Compute the first output, (N, …) float32, from (N, H, W, 3) uint8."""
 
     def close(self) -> None:
         """Give the memory back."""

@@ -7,5 +7,6 @@ images.py ── probe_image, decode_image: any accepted file → uint8 (H, W, 3
   ├ raster_headers.py   BMP, GIF, TIFF, WebP: sizes before any allocation
   ├ exif.py             orientation
   └ colour.py           profiles, alpha, 16 bits → sRGB as a person sees it
-classification.py ── ClassificationCodec: bytes → tensor, logits → labelled scores
+fitting.py ── ImageFitter: bytes → tensor of one size
+classification.py ── ClassificationCodec: the same; logits → labelled scores
 """

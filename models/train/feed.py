@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from models.catalogue import Kind
 from models.data.pack import Item, Pack, Split
-from models.manifest import Manifest, Preprocessing, Task
-from models.tasks.classification import ClassificationCodec
+from models.manifest import Preprocessing
+from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
 from models.train.chance import Purpose, generator
 from models.train.memory import available_bytes
@@ -213,15 +213,7 @@ class _Pictures:
     def __init__(
         self, pack: Pack, items: Sequence[Item], preprocessing: Preprocessing, cache_bytes: int | None
     ) -> None:
-        # The codec reads no more of a manifest than this.
-        manifest = Manifest(
-            task=Task.CLASSIFICATION,
-            inputs=(),
-            outputs=(),
-            preprocessing=preprocessing,
-            labels=pack.labels,
-        )
-        self._codec = ClassificationCodec(manifest, ImageLimits())
+        self._fitter = ImageFitter(preprocessing, ImageLimits())
         self._pack, self._items = pack, items
         if cache_bytes is None:
             cache_bytes = int(_CACHE_SHARE * available_bytes())
@@ -235,10 +227,10 @@ class _Pictures:
     def get(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3), not to be written into."""
         if index >= len(self._is_there):
-            return self._codec.decode(self._pack.read(self._items[index]))
+            return self._fitter.decode(self._pack.read(self._items[index]))
         kept: NDArray[np.uint8] = self._cache[index]
         if not self._is_there[index]:
-            self._codec.decode(self._pack.read(self._items[index]), kept)
+            self._fitter.decode(self._pack.read(self._items[index]), kept)
             self._is_there[index] = 1
         return kept
 

@@ -41,7 +41,7 @@ def batcher(clock, metrics):
 @pytest.fixture
 def offer(batcher, clock, resolved):
     def offer(*, seconds=10.0):
-        member = Member(b"picture", deadline_s=clock.now_s + seconds, top_k=1, resolved=resolved.append)
+        member = Member(b"picture", deadline_s=clock.now_s + seconds, asked=1, resolved=resolved.append)
         batcher.offer(member)
         return member
 
