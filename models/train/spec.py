@@ -137,8 +137,9 @@ def read_spec(raw: Mapping[str, Any]) -> TrainSpec:
         if field not in TrainSpec.model_fields:
             near = get_close_matches(field, TrainSpec.model_fields, n=3)
             raise SpecError(f"There is no field {field!r}.", param=field, hint=_did_you_mean(near))
-    if plain.get("task") in _TASK_SYNONYMS:
-        plain["task"] = _TASK_SYNONYMS[plain["task"]]
+    task = plain.get("task")
+    if isinstance(task, str):
+        plain["task"] = _TASK_SYNONYMS.get(task, task)
     for field, kind in CHOICES.items():
         if plain.get(field) is None:
             continue

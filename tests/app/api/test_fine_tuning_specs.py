@@ -88,6 +88,7 @@ def wrong_values():
         ("value", {"precision": "fp16"}, "precision", "bf16"),
         ("value", {"image_size": 8}, "image_size", "16"),
         ("value", {"task": "clasification"}, "task", "classification"),
+        ("value", {"task": {"name": "classification"}}, "task", "classification"),
         ("value", {"seed": -1}, "seed", "0"),
         ("value", {"ema_decay": 1}, "ema_decay", "less than 1"),
         ("value", {"adapter": {"method": "lora", "r": 0}}, "adapter.r", "1"),
