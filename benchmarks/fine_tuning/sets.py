@@ -48,13 +48,16 @@ SETS: Mapping[str, RecipeSet] = {
     "fashion_mnist": RecipeSet(
         make=_run_example("fashion_mnist.py"),
         recipes={
-            # The defaults, 96 pixels and three epochs, would take half an hour; this takes minutes.
+            # The defaults, 96 pixels and three epochs, would take half an hour; this takes minutes. Over so
+            # many steps the default rate, found on 1,400 pictures, is too high: 0.903 on average of two seeds.
             "lora": {
                 "model": STARTER,
                 "task": "classification",
                 "adapter": _LORA,
                 "image_size": 64,
                 "n_epochs": 1,
+                "learning_rate": 0.002,
+                "head_rate_scale": 0.25,
             },
             "lenet5 from scratch": {
                 "model": "lenet5",
