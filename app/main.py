@@ -27,6 +27,7 @@ from app.api import (
     job_stream,
     jobs,
     models,
+    segmentation,
     system,
     uploads,
 )
@@ -55,7 +56,10 @@ def create_app(settings: Settings) -> Gateway:
     gateway = Gateway(
         api,
         door=Door(settings, lambda: services.pool.snapshot.keys),
-        hot={classification.PATH: classification.ClassificationRoute(inference, settings)},
+        hot={
+            classification.PATH: classification.ClassificationRoute(inference, settings),
+            segmentation.PATH: segmentation.SegmentationRoute(inference, settings),
+        },
         metrics=services.metrics,
         access_log=access_log,
         outer=partial(_cors, settings.cors_origins.split(",")) if settings.cors_origins else None,
@@ -105,6 +109,7 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
     api.state.services = services
     modules = (
         classification,
+        segmentation,
         models,
         bundle,
         files,

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     default_classifier: str = "efficientnet-lite0"
     """Model reference that answers `POST /v1/classification` without `model`."""
 
+    default_segmenter: str = "u2netp"
+    """Model reference that answers `POST /v1/segmentation` without `model`."""
+
     starters: str = "efficientnet-lite0"
     """Comma-separated starter models imported at first start. Empty: none."""
 

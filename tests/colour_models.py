@@ -19,6 +19,7 @@ from models.manifest import (
     Certificate,
     Level,
     Manifest,
+    MaskFacts,
     Preprocessing,
     Task,
     TensorFacts,
@@ -111,6 +112,52 @@ def publish_colours(
         preprocessing=Preprocessing(height=SIDE, width=SIDE, crop=1.0),
         labels=labels,
     )
+    return _publish(registry, name, manifest, path)
+
+
+def write_colour_segmenter(path: Path) -> None:
+    """Write the graph: of each pixel three logits, which grow as its colour nears each primary."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Sub", ["planes", "middle"], ["centred"]),
+            helper.make_node("Mul", ["centred", "gain"], ["logits"]),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [
+            numpy_helper.from_array(np.float32([127.5]), "middle"),
+            numpy_helper.from_array(np.float32([1 / 16]), "gain"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def publish_colour_segmenter(
+    registry: Registry, folder: Path, *, name: str, activation: str = "softmax", **fit: object
+) -> PublishedVersion:
+    """Publish a segmenter that finds red, green and blue, as the next version of `name`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MODEL_FILE
+    write_colour_segmenter(path)
+    manifest = Manifest(
+        task=Task.SEGMENTATION,
+        inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, SIDE, SIDE, 3)),),
+        outputs=(TensorFacts(name="logits", dtype="float32", shape=(-1, 3, SIDE, SIDE)),),
+        preprocessing=Preprocessing(
+            height=SIDE, width=SIDE, **{"fit": "squash", "interpolation": "bilinear", **fit}
+        ),
+        labels=COLOURS,
+        masks=MaskFacts(activation=activation),
+    )
+    return _publish(registry, name, manifest, path)
+
+
+def _publish(registry: Registry, name: str, manifest: Manifest, path: Path) -> PublishedVersion:
     data = path.read_bytes()
     certificate = Certificate(
         level=Level.IMPORTED,

@@ -14,7 +14,15 @@ from fastapi import APIRouter
 from app.api.errors import error_object
 from app.api.gateway import Answer, Exchange, Pending, Reply
 from app.api.inference import Inference, server_timing
-from app.api.picture_request import MAX_INPUTS, is_multipart, read_multipart, read_plain, read_query
+from app.api.picture_request import (
+    CODES,
+    body_of,
+    is_multipart,
+    parameters_of,
+    read_multipart,
+    read_plain,
+    read_query,
+)
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
 from app.errors import AppError, Internal, InvalidRequest, NotServable
@@ -146,64 +154,16 @@ def _result(label: str, member: Member, request_id: str) -> dict[str, object]:
     return {"model": label, "predictions": member.result}
 
 
-_PARAMETERS = [
+_PARAMETERS = parameters_of(
+    "the default classifier",
     {
-        "name": "model",
-        "in": "query",
-        "description": "`name`, `name@alias` or `name:3`; without it the default classifier answers.",
-        "schema": {"type": "string", "minLength": 1},
+        "top_k": (
+            "How many labels to return, best first.",
+            {"type": "integer", "minimum": 1, "maximum": _MAX_TOP_K, "default": _DEFAULT_TOP_K},
+        )
     },
-    {
-        "name": "top_k",
-        "in": "query",
-        "description": "How many labels to return, best first.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": _MAX_TOP_K, "default": _DEFAULT_TOP_K},
-    },
-    {
-        "name": "X-Request-Deadline",
-        "in": "header",
-        "description": "Seconds from receipt after which the answer is of no use.",
-        "schema": {"type": "number", "minimum": 0.001, "maximum": 3600},
-    },
-]
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {
-    "required": True,
-    "content": {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {
-                    "image": {
-                        "type": "array",
-                        "maxItems": MAX_INPUTS,
-                        "items": {"type": "string", "format": "binary"},
-                    },
-                    "model": {"type": "string"},
-                    "top_k": {"type": "integer"},
-                },
-            }
-        },
-        "application/json": {"schema": ClassificationInput.model_json_schema()},
-    },
-}
-_CODES = (
-    "image_undecodable",
-    "image_too_large",
-    "unsupported_media",
-    "payload_too_large",
-    "invalid_payload",
-    "unknown_model",
-    "unknown_version",
-    "not_servable",
-    "model_not_ready",
-    "overloaded",
-    "deadline_exceeded",
-    "inference_failed",
 )
+_BODY = body_of({"model": "string", "top_k": "integer"}, ClassificationInput.model_json_schema())
 
 router = APIRouter(tags=["inference"])
 
@@ -211,7 +171,7 @@ router = APIRouter(tags=["inference"])
 @router.post(
     PATH,
     response_model=Classification | Classifications,
-    responses=error_responses(*_CODES),
+    responses=error_responses(*CODES),
     openapi_extra={"parameters": _PARAMETERS, "requestBody": _BODY},
 )
 async def classify() -> Classification:

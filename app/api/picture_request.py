@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -128,3 +128,61 @@ def _check(inputs: Sequence[bytes]) -> None:
         )
     if len(inputs) > MAX_INPUTS:
         raise InvalidRequest(f"A request may hold at most {MAX_INPUTS} pictures.", param="inputs")
+
+
+# -- as the OpenAPI document tells it ------------------------------------------------------------------
+
+CODES = (
+    "image_undecodable",
+    "image_too_large",
+    "unsupported_media",
+    "payload_too_large",
+    "invalid_payload",
+    "unknown_model",
+    "unknown_version",
+    "not_servable",
+    "model_not_ready",
+    "overloaded",
+    "deadline_exceeded",
+    "inference_failed",
+)
+"""Of errors that any such route may answer."""
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def parameters_of(model: str, options: Mapping[str, tuple[str, Any]]) -> list[dict[str, Any]]:
+    """Query parameters and headers; `options`: name to description and schema."""
+    text = f"`name`, `name@alias` or `name:3`; without it {model} answers."
+    options = {"model": (text, {"type": "string", "minLength": 1}), **options}
+    deadline = {
+        "name": "X-Request-Deadline",
+        "in": "header",
+        "description": "Seconds from receipt after which the answer is of no use.",
+        "schema": {"type": "number", "minimum": 0.001, "maximum": 3600},
+    }
+    return [
+        *(
+            {"name": name, "in": "query", "description": description, "schema": schema}
+            for name, (description, schema) in options.items()
+        ),
+        deadline,
+    ]
+
+
+def body_of(fields: Mapping[str, str], json_schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The request body; `fields`: name of a form's field to its JSON type."""
+    pictures = {"type": "array", "maxItems": MAX_INPUTS, "items": {"type": "string", "format": "binary"}}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "properties": {"image": pictures, **{name: {"type": kind} for name, kind in fields.items()}},
+    }
+    return {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {"schema": form},
+            "application/json": {"schema": json_schema},
+        },
+    }

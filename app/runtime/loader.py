@@ -9,7 +9,7 @@ from app.access.principal import Principal
 from app.errors import InferenceFailed, NotServable
 from app.observability.metrics import Metrics
 from app.registry.snapshot import VersionFacts
-from app.runtime.engine import Engine, EngineFacts
+from app.runtime.engine import Codec, Engine, EngineFacts
 from app.runtime.plan import machine_key, measure_plan, serving_cores
 from app.runtime.session import OnnxSession
 from app.runtime.tunings import TuningStore
@@ -18,16 +18,14 @@ from app.storage.objects import ObjectStore
 from models.manifest import MODEL_FILE, Manifest, Task
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
+from models.tasks.segmentation import SegmentationCodec
 
 _log = structlog.get_logger(__name__)
 
 
-def _classification(manifest: Manifest, limits: ImageLimits) -> ClassificationCodec:
-    return ClassificationCodec(manifest, limits)
-
-
-CODECS: dict[Task, Callable[[Manifest, ImageLimits], ClassificationCodec]] = {
-    Task.CLASSIFICATION: _classification,
+CODECS: dict[Task, Callable[[Manifest, ImageLimits], Codec]] = {
+    Task.CLASSIFICATION: ClassificationCodec,
+    Task.SEGMENTATION: SegmentationCodec,
 }
 """Which codec serves a task; a task that is not here cannot be served yet."""
 

@@ -22,6 +22,7 @@ from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
 from app.runtime.engine import Engine
 from app.runtime.heap import trim_heap
 from app.runtime.loader import Loader
+from models.starters import STARTERS
 
 _POLL_S = 0.5
 _log = structlog.get_logger(__name__)
@@ -151,7 +152,8 @@ class Pool:
             if reference.alias is not None and reference.is_checkpoint:  # its job may have made no model
                 raise unknown_alias(reference.name, reference.alias, (), param="model")
             known = [known for tenant, known in snapshot.models if tenant == principal.tenant_id]
-            raise UnknownModel(reference.name, known)
+            hint = f"`athanor pull {reference.name}` brings it." if reference.name in STARTERS else None
+            raise UnknownModel(reference.name, known, hint=hint)
         return model
 
     def _resolve(self, principal: Principal, reference: Reference) -> VersionFacts:

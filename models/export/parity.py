@@ -3,14 +3,15 @@
     samples (encoded bytes) → codec → uint8 → served session → logits  ⟷  reference logits and labels
 
 It holds when the largest difference is within `tolerance` and each decided sample (its two best reference
-outputs are further apart than twice that difference) gets its expected label.
+outputs are further apart than twice that difference) gets its expected label. Of maps, differences alone
+decide.
 """
 
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ from models.export.reference import (
     read_reference,
 )
 from models.export.served import ServedGraphError, ServedSession, runtime_name
-from models.manifest import Agreement, Certificate, Level, Manifest, sha256_hex
+from models.manifest import Agreement, Certificate, Level, Manifest, Task, sha256_hex
 from models.sources.base import file_sha256
 from models.tasks.classification import ClassificationCodec, Prediction
+from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageError, ImageLimits
 
 SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -37,6 +39,11 @@ class Codec(Protocol):
 
     def decode(self, data: bytes, /) -> NDArray[np.uint8]:
         """Encoded bytes to (H, W, 3)."""
+
+
+@runtime_checkable
+class NamingCodec(Codec, Protocol):
+    """A codec of a task whose answers are labels."""
 
     def encode(self, logits: NDArray[np.float32], top_k: int) -> list[Prediction]:
         """Logits (C,) to labels."""
@@ -93,25 +100,40 @@ def compare_samples(
     ]
     if passes[0].shape != reference.logits.shape:
         raise ParityError(
-            f"The graph gives {passes[0].shape[1]} outputs, the reference has {reference.logits.shape[1]}.",
+            f"The graph gives {_listed(passes[0])} outputs, the reference has {_listed(reference.logits)}.",
             hint="Give the reference that belongs to this network.",
         )
-    differences = np.max([np.abs(outputs - reference.logits) for outputs in passes], axis=(0, 2))
+    differences = np.max([_worst(outputs - reference.logits) for outputs in passes], axis=0)
     worst = float(differences.max())
-    best_two = np.sort(reference.logits, axis=1)[:, -2:]
-    margins = best_two[:, -1] - best_two[:, 0] if best_two.shape[1] == 2 else np.full(len(images), np.inf)
     return [
         SampleResult(
             position=position,
             max_abs=float(differences[position]),
-            cosine=_cosine(passes[0][position], reference.logits[position]),
+            cosine=_cosine(passes[0][position], expected),
             expected=reference.labels[position],
-            got=codec.encode(passes[0][position], 1)[0].label,
-            # Not written `margin > …`, so that a difference that is not a number decides nothing here.
-            is_decided=bool(margins[position] > 2 * worst),
+            got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
+            is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
         )
-        for position in range(len(images))
+        for position, expected in enumerate(reference.logits)
     ]
+
+
+def _listed(outputs: NDArray[np.float32]) -> str:
+    return " x ".join(map(str, outputs.shape[1:]))
+
+
+def _worst(differences: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(samples, …) to the largest of each, (samples,)."""
+    largest: NDArray[np.float32] = np.abs(differences).reshape(len(differences), -1).max(axis=1)
+    return largest
+
+
+def _is_decided(logits: NDArray[np.float32], margin: float) -> bool:
+    """Are the two best of logits (C,) further apart? Nothing is, by a margin that is not a number."""
+    if len(logits) == 1:
+        return not np.isnan(margin)
+    second, best = np.sort(logits)[-2:]
+    return bool(best - second > margin)
 
 
 def tolerance(reference: NDArray[np.float32], rounding: float = 0.0) -> float:
@@ -142,8 +164,7 @@ def certify(
     session = _open(model_path, manifest)
     agreement, by = None, None
     if reference_path is not None:
-        codec = ClassificationCodec(manifest, limits or ImageLimits())
-        agreement, by = _hold_against(reference_path, session, manifest, codec)
+        agreement, by = _hold_against(reference_path, session, manifest, limits or ImageLimits())
     return Certificate(
         level=Level.IMPORTED if agreement is None else Level.CERTIFIED,
         model_sha256=file_sha256(model_path),
@@ -195,8 +216,11 @@ def _open(model_path: Path, manifest: Manifest) -> ServedSession:
 
 
 def _hold_against(
-    path: Path, session: ServedSession, manifest: Manifest, codec: ClassificationCodec
+    path: Path, session: ServedSession, manifest: Manifest, limits: ImageLimits
 ) -> tuple[Agreement, str]:
+    codec: Codec = ImageFitter(manifest.preprocessing, limits)
+    if manifest.task is Task.CLASSIFICATION:
+        codec = ClassificationCodec(manifest, limits)
     try:
         reference = read_reference(path)
     except ReferenceInvalid as error:
@@ -262,4 +286,4 @@ def _demand(agreement: Agreement, results: list[SampleResult]) -> None:
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / lengths if lengths > 0 else float(np.array_equal(a, b))
+    return float(a.ravel() @ b.ravel()) / lengths if lengths > 0 else float(np.array_equal(a, b))

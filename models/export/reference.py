@@ -1,7 +1,7 @@
 """`reference.safetensors`: samples, and what the source's own implementation gives for them.
 
 tensors   `sample.0`, `sample.1`, …   uint8 [bytes]   an encoded image each, as a client would send it
-          `logits`                    float32 [samples, C]
+          `logits`                    float32 [samples, C]; of segmentation [samples, C, h, w]
 metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the expected first label of
           each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs, and
           `rounding`: by how much the same network's outputs in float32 and float64 differ at most
@@ -35,9 +35,9 @@ class Reference:
 
     samples: tuple[bytes, ...]
     logits: NDArray[np.float32]
-    """(samples, C)"""
+    """(samples, C), or (samples, C, h, w)"""
     labels: tuple[str, ...]
-    """Expected first label of each sample."""
+    """Expected first label of each sample; empty texts where labels have maps."""
     by: str
     all_labels_sha256: str | None = None
     rounding: float = 0.0
@@ -87,9 +87,10 @@ def read_reference(path: Path) -> Reference:
             samples = tuple(_sample_bytes(file.get_tensor(f"sample.{i}"), i) for i in range(count))
     except (SafetensorError, OSError, TypeError) as error:
         raise ReferenceInvalid(f"The reference is not a safetensors file: {str(error)[:200]}") from error
-    if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != count or logits.shape[1] < 1:
+    if logits.dtype != np.float32 or logits.ndim not in {2, 4} or len(logits) != count or not logits.size:
         raise ReferenceInvalid(
-            f"`logits` is {logits.dtype} {list(logits.shape)}; it must be float32 [{count}, C]."
+            f"`logits` is {logits.dtype} {list(logits.shape)}; "
+            f"it must be float32 [{count}, C], or [{count}, C, h, w]."
         )
     if not np.isfinite(logits).all():
         raise ReferenceInvalid("`logits` holds values that are not finite.")

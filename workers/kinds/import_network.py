@@ -1,26 +1,34 @@
 """Weights without a graph: build the network, export it, hold the graph against it, keep both."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from app.errors import ImportRefused, ParityFailed
 from models.build.network import save_weights
+from models.build.onnx_weights import load_convolutions
 from models.build.state_file import read_state
 from models.build.timm_ import WeightsMismatch, build_timm, load_by_name, load_by_position
+from models.build.u2net import U2Net
 from models.export.eager import hold_against_eager
-from models.export.onnx import ExportFailed, Origin, export_classifier
+from models.export.onnx import ExportFailed, Origin, export_classifier, export_segmenter
 from models.export.parity import ParityError
 from models.export.reference import read_reference
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, WEIGHTS_FILE, Manifest, Preprocessing
+from models.manifest import MODEL_FILE, WEIGHTS_FILE, Manifest, MaskFacts, Preprocessing
 from models.starters import Starter
-from models.tasks.classification import ClassificationCodec
+from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
 from workers.context import JobContext
 from workers.kinds.import_sources import Brought
 from workers.kinds.import_spec import ImportSpec
+
+_OWN_NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {"u2netp": U2Net}
+"""Of starters that timm does not know, by their architecture."""
 
 
 def export_starter(context: JobContext, weights: Brought, starter: Starter) -> Manifest:
@@ -41,18 +49,19 @@ def export_starter(context: JobContext, weights: Brought, starter: Starter) -> M
     )
     return _export(
         context,
-        weights,
         origin=origin,
         preprocessing=starter.preprocessing,
         labels=starter.labels,
         reference_path=starter.reference_path,
-        is_positional=True,
+        network=lambda: _starter_network(starter, weights),
+        masks=starter.masks,
     )
 
 
 def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> Manifest:
     """Write served graph and weights of a timm network. Raises as `export_starter`."""
     usage = order.manifest
+    labels = usage.checked_labels()
     origin = Origin(
         architecture=usage.architecture,
         source=order.source,
@@ -61,33 +70,33 @@ def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> 
     )
     return _export(
         context,
-        weights,
         origin=origin,
         preprocessing=usage.preprocessing(),
-        labels=usage.checked_labels(),
+        labels=labels,
         reference_path=None,
-        is_positional=False,
+        network=lambda: _named_network(usage.architecture or "", weights, len(labels)),
     )
 
 
 def _export(
     context: JobContext,
-    weights: Brought,
     *,
     origin: Origin,
     preprocessing: Preprocessing,
     labels: tuple[str, ...],
     reference_path: Path | None,
-    is_positional: bool,
+    network: Callable[[], nn.Module],
+    masks: MaskFacts | None = None,
 ) -> Manifest:
     context.begin("building", at=0.45)
     path = context.work_dir / MODEL_FILE
     try:
-        network = build_timm(origin.architecture or "", num_classes=len(labels))
-        state = read_state(weights.path, file_name=weights.file_name)
-        (load_by_position if is_positional else load_by_name)(network, state)
+        built = network()
         context.begin("exporting", at=0.6)
-        manifest = export_classifier(network, preprocessing, labels, path, origin=origin)
+        if masks is None:
+            manifest = export_classifier(built, preprocessing, labels, path, origin=origin)
+        else:
+            manifest = export_segmenter(built, preprocessing, labels, path, origin=origin, masks=masks)
     except (WeightsMismatch, ExportFailed) as error:
         raise ImportRefused(
             str(error)[:500], param="source", hint="Name the architecture that these weights belong to."
@@ -95,12 +104,29 @@ def _export(
     context.begin("certifying", at=0.85)
     images = _images(context, manifest, reference_path)
     try:
-        worst = hold_against_eager(ServedSession(path).run, network, preprocessing, images)
+        worst = hold_against_eager(ServedSession(path).run, built, preprocessing, images)
     except ParityError as error:
         raise ParityFailed(error.message, hint=error.hint) from error
-    save_weights(network, context.work_dir / WEIGHTS_FILE)
+    save_weights(built, context.work_dir / WEIGHTS_FILE)
     context.message(f"The graph equals the PyTorch network on {len(images)} images to {worst:.1e}.")
     return manifest
+
+
+def _starter_network(starter: Starter, weights: Brought) -> nn.Module:
+    if starter.architecture in _OWN_NETWORKS:
+        network = _OWN_NETWORKS[starter.architecture](len(starter.labels)).eval()
+        side = starter.preprocessing
+        load_convolutions(network, weights.path, example=torch.zeros(1, 3, side.height, side.width))
+        return network
+    network = build_timm(starter.architecture, num_classes=len(starter.labels))
+    load_by_position(network, read_state(weights.path, file_name=weights.file_name))
+    return network
+
+
+def _named_network(architecture: str, weights: Brought, classes: int) -> nn.Module:
+    network = build_timm(architecture, num_classes=classes)
+    load_by_name(network, read_state(weights.path, file_name=weights.file_name))
+    return network
 
 
 def _images(context: JobContext, manifest: Manifest, reference_path: Path | None) -> NDArray[np.uint8]:
@@ -108,5 +134,5 @@ def _images(context: JobContext, manifest: Manifest, reference_path: Path | None
     if reference_path is None:
         height, width = manifest.preprocessing.height, manifest.preprocessing.width
         return np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    codec = ClassificationCodec(manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
-    return np.stack([codec.decode(sample) for sample in read_reference(reference_path).samples])
+    fitter = ImageFitter(manifest.preprocessing, ImageLimits(context.settings.max_image_pixels))
+    return np.stack([fitter.decode(sample) for sample in read_reference(reference_path).samples])
