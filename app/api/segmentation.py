@@ -5,6 +5,7 @@ The route is hot (see `gateway.py`): `SegmentationRoute` answers; `router` only 
 
 import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -83,14 +84,20 @@ class SegmentationRoute:
             exchange, engine, pictures.inputs, asked=None, deadline_s=deadline_s
         )
         finish = _Finish(engine.label, codec, chosen, options, exchange)
-        loop = asyncio.get_running_loop()
-        if not pictures.are_several:
-            return await loop.run_in_executor(engine.side_pool, finish.answer, pictures.inputs[0], members[0])
-        results = [
-            await loop.run_in_executor(engine.side_pool, finish.entry, data, member)
-            for data, member in zip(pictures.inputs, members, strict=True)
-        ]
-        return Answer(orjson.dumps({"results": results}), timing=server_timing(members))
+        loop, rendering_s = asyncio.get_running_loop(), time.monotonic()
+        if pictures.are_several:
+            results = [
+                await loop.run_in_executor(engine.side_pool, finish.entry, data, member)
+                for data, member in zip(pictures.inputs, members, strict=True)
+            ]
+            answer = Answer(orjson.dumps({"results": results}))
+        else:
+            answer = await loop.run_in_executor(
+                engine.side_pool, finish.answer, pictures.inputs[0], members[0]
+            )
+        rendered_ms = (time.monotonic() - rendering_s) * 1e3
+        answer.timing = f"{server_timing(members)}, render;dur={rendered_ms:.2f}"
+        return answer
 
     def begin(self, exchange: Exchange, body: bytes, reply: Reply) -> Pending | None:
         """Masks are made aside, which only the long way waits for."""
@@ -124,11 +131,10 @@ class _Finish:
         """The whole answer to a request with one picture."""
         if member.error is not None:
             raise member.error
-        timing = server_timing([member])
         if self._is_json:
-            return Answer(orjson.dumps(self._result(data, member)), timing=timing)
+            return Answer(orjson.dumps(self._result(data, member)))
         headers = [(b"x-athanor-model", self._model.encode())]
-        return Answer(self._picture(data, member), content_type=_PNG, timing=timing, headers=headers)
+        return Answer(self._picture(data, member), content_type=_PNG, headers=headers)
 
     def entry(self, data: bytes, member: Member) -> dict[str, object]:
         """One of several results."""

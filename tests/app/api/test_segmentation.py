@@ -82,7 +82,7 @@ def test_each_label_gets_a_mask_as_large_as_the_picture(client):
     assert found["blue"][:, 47:].all()
     assert (found["red"] & found["blue"]).sum() == 0
     assert all(one["score"] > 0.9 for one in body["segments"])
-    assert "infer;dur=" in response.headers["server-timing"]
+    assert all(f"{stage};dur=" in response.headers["server-timing"] for stage in ("infer", "render"))
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
