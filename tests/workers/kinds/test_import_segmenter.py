@@ -8,8 +8,9 @@ import pytest
 from models.build.network import save_weights
 from models.build.state_file import read_state
 from models.build.u2net import U2Net
+from models.export.parity import ParityError, verify
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, WEIGHTS_FILE, Level, Task
+from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Task
 from models.starters import get_starter
 from models.tasks.images import ImageLimits, probe_image
 from models.tasks.segmentation import SegmentationCodec
@@ -61,6 +62,21 @@ def test_it_is_certified_against_the_source_s_own_file(u2netp):
     assert manifest.outputs[0].shape == (-1, 1, 320, 320)
     assert manifest.parameters == 1_125_485
     assert manifest.masks.is_stretched
+
+
+def test_its_certificate_is_computed_again_from_what_is_stored(u2netp):
+    publication = u2netp[1]
+    model, reference = publication.artifacts[MODEL_FILE], publication.artifacts[REFERENCE_FILE]
+    again = verify(model, publication.manifest, reference, against=publication.certificate)
+    assert again.agreement == publication.certificate.agreement
+
+
+def test_another_way_to_make_pixels_is_noticed(u2netp):
+    publication = u2netp[1]
+    changed = publication.manifest.preprocessing.model_copy(update={"interpolation": "nearest"})
+    manifest = publication.manifest.model_copy(update={"preprocessing": changed})
+    with pytest.raises(ParityError, match="2 of 2 samples differ"):
+        verify(publication.artifacts[MODEL_FILE], manifest, publication.artifacts[REFERENCE_FILE])
 
 
 def test_its_shares_equal_those_of_the_source_s_file_to_1e_5(u2netp, codec, session):
