@@ -35,12 +35,17 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
     mean: Annotated[str, typer.Option(help="Subtracted per channel, in 0..255: one number or three.")] = "0",
     std: Annotated[str, typer.Option(help="Divided by per channel, in 0..255: one number or three.")] = "1",
     fit: Annotated[
-        Literal["crop", "squash", "pad"], typer.Option(help="How pictures meet the size.")
-    ] = "crop",
+        Literal["crop", "squash", "pad"] | None,
+        typer.Option(help="How pictures meet the size; classification: crop, segmentation: squash."),
+    ] = None,
     crop: Annotated[float, typer.Option(help="Share of the central region that `crop` keeps.")] = 0.875,
     interpolation: Annotated[
         Literal["bicubic", "bilinear", "lanczos", "nearest"], typer.Option(help="How pictures are resized.")
     ] = "bicubic",
+    activation: Annotated[
+        Literal["sigmoid", "softmax"] | None,
+        typer.Option(help="What makes shares of a segmenter's maps; found in the graph without it."),
+    ] = None,
     layout: Annotated[
         Literal["nchw", "nhwc"] | None,
         typer.Option(help="Order of the input; found from its shape without it."),
@@ -56,13 +61,13 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
         "labels": _labels(labels),
         "mean": _numbers(mean, option="--mean"),
         "std": _numbers(std, option="--std"),
-        "fit": fit,
         "crop": crop,
         "interpolation": interpolation,
         "channels": channels,
         **_sides(size),
-        **({} if layout is None else {"layout": layout}),
     }
+    chosen = {"fit": fit, "activation": activation, "layout": layout}
+    body |= {option: value for option, value in chosen.items() if value is not None}
     with service(url) as client:
         from app.cli.follow import follow  # noqa: PLC0415 - 0.3 s that `--help` does not pay
 

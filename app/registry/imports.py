@@ -1,7 +1,7 @@
 """What an import job is asked to do, checked at the door: a job then fails only for what is in the file."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from app.access.principal import Principal
 from app.errors import Conflict, InvalidRequest, NotFound, UnknownModel
@@ -10,6 +10,8 @@ from app.files.service import FileService
 from app.registry.reference import check_model_name
 from app.registry.service import Registry
 from models.manifest import Task
+
+_IMPORTED = (Task.CLASSIFICATION, Task.SEGMENTATION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +22,8 @@ class ImportPlan:
     file_id: str
     task: Task
     options: dict[str, Any]
-    """`labels`, `mean`, `std`, `size` or `height` and `width`, `fit`, `crop`, `interpolation`, `layout`,
-    `channels`."""
+    """`labels`, `mean`, `std`, `size` or `height` and `width`, `fit`, `crop`, `interpolation`, `activation`,
+    `layout`, `channels`."""
     reference_id: str | None
 
 
@@ -31,13 +33,15 @@ def plan_import(
     """The spec of the import job.
 
     Raises:
-        InvalidRequest: name, size, mean or std make no sense.
+        InvalidRequest: name, task, size, fit, activation, mean or std make no sense.
         NotFound: a file does not exist.
         Conflict: the model exists and is for another task.
 
     """
     check_model_name(plan.name)
+    check_use(plan.task, fit=plan.options["fit"], activation=plan.options["activation"])
     options = {key: value for key, value in plan.options.items() if value is not None}
+    options.setdefault("fit", default_fit(plan.task))
     options |= _sides(options.pop("size", None), options.get("height"), options.get("width"))
     options["mean"] = _triple("mean", options["mean"])
     options["std"] = _triple("std", options["std"])
@@ -60,6 +64,34 @@ def plan_import(
         "manifest": options,
         "reference": plan.reference_id,
     }
+
+
+def default_fit(task: Task) -> Literal["crop", "squash"]:
+    """How pictures meet a network's size if nobody says it: masks are of the whole picture."""
+    return "squash" if task is Task.SEGMENTATION else "crop"
+
+
+def check_use(task: Task, *, fit: str | None, activation: str | None, within: str = "") -> None:
+    """Refuse what no file could make right; `within` is put before the names of fields.
+
+    Raises:
+        InvalidRequest: models for the task cannot be imported, or the task has no such thing.
+
+    """
+    if task not in _IMPORTED:
+        raise InvalidRequest(
+            f"Models for {task} cannot be imported yet.", param="task", hint=f"{' and '.join(_IMPORTED)} can."
+        )
+    if task is Task.SEGMENTATION and fit == "crop":
+        raise InvalidRequest(
+            "A segmenter must see the whole picture, for its masks are as large.",
+            param=f"{within}fit",
+            hint="Give `fit` squash or pad.",
+        )
+    if task is not Task.SEGMENTATION and activation is not None:
+        raise InvalidRequest(
+            "Only a segmenter's maps have an activation.", param=f"{within}activation", hint="Leave it out."
+        )
 
 
 def _sides(size: int | None, height: int | None, width: int | None) -> dict[str, int]:

@@ -38,6 +38,8 @@ class Wishes(_Frozen):
     preprocessing: Preprocessing
     classes: int
     """Number of labels."""
+    has_maps: bool = False
+    """Each label has a map, as in segmentation, and not one number."""
     layout: Literal["nchw", "nhwc"] | None = None
     """None: found from the shape."""
     channels: Literal["rgb", "bgr", "grey"] | None = None
@@ -54,6 +56,10 @@ class Adopted(_Frozen):
     mean: tuple[float, ...] | None
     """What Athanor's own normalisation inside the graph subtracts; None if the graph has none."""
     std: tuple[float, ...] | None
+    map_size: tuple[int, ...] = ()
+    """Height and width of each label's map."""
+    activation: Literal["sigmoid", "softmax"] | None = None
+    """What the file ended in, and the served graph leaves to the codec."""
 
 
 class Request(_Frozen):

@@ -142,28 +142,36 @@ def as_entry(found: Input, *, channels: Literal["rgb", "bgr", "grey"] | None) ->
     return Entry(name=found.name, layout=found.layout, dtype=found.dtype, channels=order)
 
 
-def find_output(model: ModelProto, *, classes: int) -> Exit:
-    """The output with one float per label; a soft-max right before it is left out. Raises Refused."""
-    fitting = [value for value in model.graph.output if _is_scores(value)]
+def find_output(model: ModelProto, *, classes: int, has_maps: bool = False) -> Exit:
+    """The output with one float, or one map, per label; what turns them into shares is left out.
+
+    Of several outputs of maps the first is taken: the others are what deeper layers would have said.
+
+    Raises Refused.
+    """
+    rank = 4 if has_maps else 2
+    fitting = [value for value in model.graph.output if _has_rank(value, rank)]
     if len(fitting) > 1:
-        fitting = [value for value in fitting if (_dims(value) or [None])[-1] == classes]
-    if len(fitting) != 1:
+        axis = 1 if has_maps else -1
+        fitting = [value for value in fitting if (_dims(value) or [None] * rank)[axis] in {classes, None}]
+    if len(fitting) != 1 and not (has_maps and fitting):
         listed = ", ".join(f"{value.name} {_dims(value)}" for value in model.graph.output)
+        shape = f"[N, {classes}, H, W]" if has_maps else f"[N, {classes}]"
         raise Refused(
-            f"No single float32 output of shape [N, {classes}] was found; the graph gives: {listed}.",
-            hint="Export it with one output: a score for each label.",
+            f"No single float32 output of shape {shape} was found; the graph gives: {listed}.",
+            hint=f"Export it with one output: a {'map' if has_maps else 'score'} for each label.",
         )
     name = fitting[0].name
+    map_size = None if has_maps else ()
     for node in model.graph.node:
-        if (
-            name in node.output
-            and node.op_type in {"Softmax", "LogSoftmax"}
-            and node.domain in {"", "ai.onnx"}
-        ):
+        if name in node.output and node.domain in {"", "ai.onnx"}:
             axis = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "axis"), 1)
-            if axis in {1, -1}:
-                return Exit(name=node.input[0], classes=classes)
-    return Exit(name=name, classes=classes)
+            if node.op_type in {"Softmax", "LogSoftmax"} and axis in {1, 1 - rank}:
+                activation: Literal["softmax"] | None = "softmax" if has_maps else None
+                return Exit(name=node.input[0], classes=classes, map_size=map_size, activation=activation)
+            if node.op_type == "Sigmoid" and has_maps:
+                return Exit(name=node.input[0], classes=classes, map_size=map_size, activation="sigmoid")
+    return Exit(name=name, classes=classes, map_size=map_size)
 
 
 def _layout(dims: list[int | None], *, wished: str | None) -> Literal["nchw", "nhwc"]:
@@ -181,9 +189,9 @@ def _layout(dims: list[int | None], *, wished: str | None) -> Literal["nchw", "n
     raise Refused(f"The input's shape {dims} {what}.", hint="Give `layout` as the network was exported.")
 
 
-def _is_scores(value: ValueInfoProto) -> bool:
+def _has_rank(value: ValueInfoProto, rank: int) -> bool:
     dims = _dims(value)
-    return value.type.tensor_type.elem_type == TensorProto.FLOAT and (dims is None or len(dims) == 2)
+    return value.type.tensor_type.elem_type == TensorProto.FLOAT and (dims is None or len(dims) == rank)
 
 
 def _dims(value: ValueInfoProto) -> list[int | None] | None:

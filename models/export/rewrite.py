@@ -40,8 +40,8 @@ def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
     _check_size(found, wishes.preprocessing)
     own = normalisation_in(model) if entry.dtype == "uint8" else None
     _check_normalisation(entry, wishes.preprocessing, is_ours=own is not None)
-    leaves = find_output(model, classes=wishes.classes)
-    served, max_batch = _settle_batch(model, wishes.preprocessing, found, entry, leaves)
+    leaves = find_output(model, classes=wishes.classes, has_maps=wishes.has_maps)
+    served, leaves, max_batch = _settle_batch(model, wishes.preprocessing, found, entry, leaves)
     onnx.checker.check_model(served)
     target.write_bytes(served.SerializeToString())
     return Adopted(
@@ -50,6 +50,8 @@ def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
         parameters=count_parameters(model),
         mean=None if own is None else own[0],
         std=None if own is None else own[1],
+        map_size=leaves.map_size or (),
+        activation=leaves.activation,
     )
 
 
@@ -78,14 +80,14 @@ def _check_normalisation(entry: Entry, preprocessing: Preprocessing, *, is_ours:
 
 def _settle_batch(
     model: ModelProto, preprocessing: Preprocessing, found: Input, entry: Entry, leaves: Exit
-) -> tuple[ModelProto, int | None]:
+) -> tuple[ModelProto, Exit, int | None]:
     """The served graph with a free batch dimension if the graph bears it, else with a batch of one.
 
     Many exporters fix the batch at one though nothing in the graph needs it.
     """
     images = _images(preprocessing)
     try:
-        return _served(model, preprocessing, entry, leaves, images=images, batch=None), None
+        return *_served(model, preprocessing, entry, leaves, images=images, batch=None), None
     except (ServedGraphError, Refused) as error:
         if found.batch is None:
             raise _as_refusal(error) from error
@@ -95,7 +97,7 @@ def _settle_batch(
                 hint="Export it with a dynamic batch dimension, or with a batch of 1.",
             ) from error
     try:
-        return _served(model, preprocessing, entry, leaves, images=images, batch=1), 1
+        return *_served(model, preprocessing, entry, leaves, images=images, batch=1), 1
     except ServedGraphError as error:
         raise _as_refusal(error) from error
 
@@ -108,26 +110,28 @@ def _served(
     *,
     images: NDArray[np.uint8],
     batch: int | None,
-) -> ModelProto:
+) -> tuple[ModelProto, Exit]:
     served = to_served_form(model, preprocessing, entry=entry, leaves=leaves, batch=batch)
-    outputs = _run(served, images, batch=batch, classes=leaves.classes)
-    if _are_probabilities(outputs):
-        leaves = replace(leaves, is_probability=True)
-        served = to_served_form(model, preprocessing, entry=entry, leaves=leaves, batch=batch)
-        _run(served, images, batch=batch, classes=leaves.classes)
-    return served
+    outputs = _run(served, images, batch=batch, leaves=leaves)
+    settled = replace(leaves, map_size=outputs.shape[2:], is_probability=_are_probabilities(outputs, leaves))
+    if settled != leaves:
+        served = to_served_form(model, preprocessing, entry=entry, leaves=settled, batch=batch)
+        _run(served, images, batch=batch, leaves=settled)
+    return served, settled
 
 
 def _run(
-    served: ModelProto, images: NDArray[np.uint8], *, batch: int | None, classes: int
+    served: ModelProto, images: NDArray[np.uint8], *, batch: int | None, leaves: Exit
 ) -> NDArray[np.float32]:
     """Outputs of the images one by one; in one batch, and a second time, they must be the same."""
     session = ServedSession(served.SerializeToString())
     singles = [session.run(images[position : position + 1]) for position in range(len(images))]
     shapes = {tuple(output.shape) for output in singles}
-    if shapes != {(1, classes)}:
+    found = sorted(shapes)[0]
+    rank = 2 if leaves.map_size == () else 4
+    if len(shapes) > 1 or len(found) != rank or found[:2] != (1, leaves.classes):
         raise Refused(
-            f"One image gives an output of shape {sorted(shapes)[0]}; there are {classes} labels.",
+            f"One image gives an output of shape {found}; there are {leaves.classes} labels.",
             hint="Give one label for each output, in the order of the network's outputs.",
         )
     outputs = np.concatenate(singles)
@@ -142,9 +146,17 @@ def _run(
     return outputs
 
 
-def _are_probabilities(outputs: NDArray[np.float32]) -> bool:
+def _are_probabilities(outputs: NDArray[np.float32], leaves: Exit) -> bool:
+    """Shares that sum to one over the labels. Raises Refused for maps of shares that do not."""
     sums = outputs.sum(axis=1)
-    return bool((outputs >= 0).all() and (np.abs(sums - 1) < _SUMS_TO_ONE).all())
+    if (outputs >= 0).all() and (np.abs(sums - 1) < _SUMS_TO_ONE).all():
+        return True
+    if leaves.map_size != () and float(outputs.min()) >= 0 and float(outputs.max()) <= 1:
+        raise Refused(
+            "The maps lie between 0 and 1, as if a sigmoid had made them.",
+            hint="Export the network with its sigmoid as the last operator, or without it.",
+        )
+    return False
 
 
 def _images(preprocessing: Preprocessing) -> NDArray[np.uint8]:

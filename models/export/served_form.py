@@ -54,9 +54,12 @@ class Exit:
 
     name: str
     classes: int
-    map_size: tuple[int, ...] = ()
-    """Height and width of the map that each class has; empty where each has one number."""
+    map_size: tuple[int, ...] | None = ()
+    """Height and width of the map that each class has; empty where each has one number, None where nobody has
+    looked yet."""
     is_probability: bool = False
+    activation: Literal["sigmoid", "softmax"] | None = None
+    """Of maps: what the file does after this, and the codec will do instead; None if nothing was seen."""
 
 
 def to_served_form(
@@ -79,11 +82,12 @@ def to_served_form(
     constants = [*graph.initializer, *before.constants, *after.constants]
     free = "n" if batch is None else batch
     size = (preprocessing.height, preprocessing.width)
+    map_size = ("rows", "columns") if leaves.map_size is None else leaves.map_size
     rebuilt = helper.make_graph(
         nodes,
         "athanor",
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [free, *size, 3])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [free, leaves.classes, *leaves.map_size])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [free, leaves.classes, *map_size])],
         initializer=constants,
         sparse_initializer=list(graph.sparse_initializer),
     )

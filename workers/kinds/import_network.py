@@ -71,7 +71,7 @@ def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> 
     return _export(
         context,
         origin=origin,
-        preprocessing=usage.preprocessing(),
+        preprocessing=usage.preprocessing(order.task),
         labels=labels,
         reference_path=None,
         network=lambda: _named_network(usage.architecture or "", weights, len(labels)),

@@ -1,13 +1,15 @@
 """Bring your own ONNX: a stranger's graph becomes a served one."""
 
+from typing import Literal
+
 from app.errors import ImportRefused
 from models.export.adopt import Adopted, Wishes, adopt
 from models.export.inspect_onnx import Refused
 from models.export.served_form import tensor_facts
-from models.manifest import MODEL_FILE, Manifest
+from models.manifest import MODEL_FILE, Manifest, MaskFacts, Task
 from workers.context import JobContext
 from workers.kinds.import_sources import Brought
-from workers.kinds.import_spec import ImportSpec
+from workers.kinds.import_spec import ImportSpec, Usage
 
 _NO_MEAN, _NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _NEAR = 1e-4
@@ -22,9 +24,14 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
     """
     context.begin("checking", at=0.45)
     usage = order.manifest
-    labels, preprocessing = usage.checked_labels(), usage.preprocessing()
+    labels, preprocessing = usage.checked_labels(), usage.preprocessing(order.task)
+    has_maps = order.task is Task.SEGMENTATION
     wishes = Wishes(
-        preprocessing=preprocessing, classes=len(labels), layout=usage.layout, channels=usage.channels
+        preprocessing=preprocessing,
+        classes=len(labels),
+        has_maps=has_maps,
+        layout=usage.layout,
+        channels=usage.channels,
     )
     try:
         adopted = adopt(file.path, context.work_dir / MODEL_FILE, wishes)
@@ -33,7 +40,9 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
     if adopted.mean is not None and (usage.mean, usage.std) == (_NO_MEAN, _NO_STD):
         known = {"mean": adopted.mean, "std": adopted.std}
         preprocessing = preprocessing.model_copy(update=known)
-    image, logits = tensor_facts(preprocessing, classes=len(labels), batch=adopted.max_batch)
+    image, logits = tensor_facts(
+        preprocessing, classes=len(labels), batch=adopted.max_batch, map_size=adopted.map_size
+    )
     manifest = Manifest(
         task=order.task,
         inputs=(image,),
@@ -47,8 +56,23 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
         licence=usage.licence,
         parameters=adopted.parameters,
         opset=adopted.opset,
+        masks=_masks(usage, adopted, len(labels)) if has_maps else None,
     )
     return manifest, adopted
+
+
+def _masks(usage: Usage, adopted: Adopted, labels: int) -> MaskFacts:
+    """What was said of the maps, else what the file does with them, else what so many labels let expect."""
+    if usage.activation and adopted.activation and usage.activation != adopted.activation:
+        raise ImportRefused(
+            f"The graph ends in a {adopted.activation}; you gave {usage.activation}.",
+            param="manifest.activation",
+            hint="Leave `activation` out.",
+        )
+    expected: Literal["sigmoid", "softmax"] = "softmax" if labels > 1 else "sigmoid"
+    return MaskFacts(
+        activation=usage.activation or adopted.activation or expected, is_stretched=usage.is_stretched
+    )
 
 
 def check_normalisation(manifest: Manifest, adopted: Adopted) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.errors import ImportRefused, InvalidRequest
+from app.registry.imports import check_use, default_fit
 from app.registry.reference import check_model_name
 from models.manifest import Manifest, Preprocessing, Task
 
@@ -30,7 +31,8 @@ class Usage(_Frozen):
     labels: tuple[str, ...] = ()
     height: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=4096)
-    fit: Literal["crop", "squash", "pad"] = "crop"
+    fit: Literal["crop", "squash", "pad"] | None = None
+    """None: see `default_fit`."""
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
     mean: Annotated[tuple[Finite, Finite, Finite], BeforeValidator(_triple)] = (0.0, 0.0, 0.0)
@@ -40,15 +42,19 @@ class Usage(_Frozen):
     architecture: str | None = Field(default=None, pattern=r"^[a-z0-9_.]{1,100}$")
     """timm's name of the network, for weights that come without a graph."""
     licence: str | None = Field(default=None, max_length=200)
+    activation: Literal["sigmoid", "softmax"] | None = None
+    """Of segmentation: what makes shares of a graph's maps; None: found in the graph, or by the labels."""
+    is_stretched: bool = False
+    """Of segmentation: see `MaskFacts`."""
 
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self, task: Task) -> Preprocessing:
         """The manifest's preprocessing. Raises ImportRefused when height or width is missing."""
         if self.height is None or self.width is None:
             raise ImportRefused("The image size is missing.", param="manifest.height", hint=_IN_HINT)
         return Preprocessing(
             height=self.height,
             width=self.width,
-            fit=self.fit,
+            fit=self.fit or default_fit(task),
             crop=self.crop,
             interpolation=self.interpolation,
             mean=self.mean,
@@ -86,7 +92,6 @@ def read_spec(spec: dict[str, Any]) -> ImportSpec:
 
     Raises:
         InvalidRequest: names the first field that makes no sense.
-        ImportRefused: the task cannot be imported yet.
 
     """
     plain = dict(spec)
@@ -97,16 +102,14 @@ def read_spec(spec: dict[str, Any]) -> ImportSpec:
         plain.setdefault("name", source.removeprefix("starter:"))
     order = _read(ImportSpec, plain, within="")
     check_model_name(order.name)
-    if order.task is not Task.CLASSIFICATION:
-        raise ImportRefused(
-            f"Models for {order.task} cannot be imported yet.", param="task", hint="classification can."
-        )
+    check_use(order.task, fit=order.manifest.fit, activation=order.manifest.activation, within="manifest.")
     return order
 
 
 def _usage_of(manifest: Manifest) -> dict[str, Any]:
     own = {"labels": manifest.labels, "licence": manifest.licence}
-    return own | manifest.preprocessing.model_dump()
+    masks = {} if manifest.masks is None else manifest.masks.model_dump()
+    return own | manifest.preprocessing.model_dump() | masks
 
 
 def _read(kind: type[T], value: object, *, within: str) -> T:

@@ -219,9 +219,16 @@ class ImportRequest(BaseModel):
     )
     height: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=4096)
-    fit: Literal["crop", "squash", "pad"] = "crop"
+    fit: Literal["crop", "squash", "pad"] | None = Field(
+        default=None, description="`crop` for classification, `squash` for segmentation, if left out."
+    )
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
+    activation: Literal["sigmoid", "softmax"] | None = Field(
+        default=None,
+        description="Of segmentation: `softmax` where each pixel has one label, `sigmoid` where it may have"
+        " several, or none. Found in the graph, or by the number of labels, if left out.",
+    )
     layout: Literal["nchw", "nhwc"] | None = Field(
         default=None, description="Order of the graph's input; found from its shape if left out."
     )

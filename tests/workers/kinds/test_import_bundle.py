@@ -181,7 +181,7 @@ def test_a_sample_that_is_no_image_is_named(bundle, lite0, tmp_path):
         ({"manifest": {"labels": ["a"], "mean": "inf"}}, InvalidRequest, "manifest.mean"),
         ({"manifest": {"labels": ["a"], "colour": "red"}}, InvalidRequest, "manifest.colour"),
         ({"name": "Not A Name"}, InvalidRequest, "cannot be named"),
-        ({"task": "embedding"}, ImportRefused, "embedding cannot be imported yet"),
+        ({"task": "embedding"}, InvalidRequest, "embedding cannot be imported yet"),
         ({"sha256": "0" * 64}, ImportRefused, "expected 0000"),
         ({"source": "file:file_absent"}, NotFound, "no file 'file_absent'"),
         ({"source": "gopher://x"}, ImportRefused, "no known kind of source"),
