@@ -17,6 +17,14 @@ _Reference = Annotated[
         exists=True, dir_okay=False, help="safetensors with samples and the source's own outputs: certifies."
     ),
 ]
+_Fit = Annotated[
+    Literal["crop", "squash", "pad"] | None,
+    typer.Option(help="How pictures meet the size; classification: crop, segmentation: squash."),
+]
+_Activation = Annotated[
+    Literal["sigmoid", "softmax"] | None,
+    typer.Option(help="What makes shares of a segmenter's maps; found in the graph without it."),
+]
 _MAX_LABELS_BYTES = 16 * 2**20
 _MAX_SIDE = 4096
 
@@ -34,18 +42,12 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
     task: Annotated[str, typer.Option(help="What it predicts.")] = "classification",
     mean: Annotated[str, typer.Option(help="Subtracted per channel, in 0..255: one number or three.")] = "0",
     std: Annotated[str, typer.Option(help="Divided by per channel, in 0..255: one number or three.")] = "1",
-    fit: Annotated[
-        Literal["crop", "squash", "pad"] | None,
-        typer.Option(help="How pictures meet the size; classification: crop, segmentation: squash."),
-    ] = None,
+    fit: _Fit = None,
     crop: Annotated[float, typer.Option(help="Share of the central region that `crop` keeps.")] = 0.875,
     interpolation: Annotated[
         Literal["bicubic", "bilinear", "lanczos", "nearest"], typer.Option(help="How pictures are resized.")
     ] = "bicubic",
-    activation: Annotated[
-        Literal["sigmoid", "softmax"] | None,
-        typer.Option(help="What makes shares of a segmenter's maps; found in the graph without it."),
-    ] = None,
+    activation: _Activation = None,
     layout: Annotated[
         Literal["nchw", "nhwc"] | None,
         typer.Option(help="Order of the input; found from its shape without it."),
