@@ -5,7 +5,6 @@ The route is hot (see `gateway.py`): `ClassificationRoute` answers; `router` onl
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache, partial
 
 import orjson
@@ -19,9 +18,10 @@ from app.api.picture_request import (
     body_of,
     is_multipart,
     parameters_of,
-    read_multipart,
+    read_pictures,
     read_plain,
     read_query,
+    unknown_option,
 )
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
@@ -57,11 +57,7 @@ class ClassificationRoute:
         """Answer one request, whatever its form."""
         asked = self._from_query(exchange.query)
         deadline_s = self._inference.deadline_s(exchange)
-        body = await exchange.body(self.max_body_bytes)
-        if is_multipart(exchange):
-            inputs, several, given = await read_multipart(exchange, body, self.max_body_bytes)
-        else:
-            inputs, several, given = read_plain(exchange, body)
+        inputs, several, given = await read_pictures(exchange, self.max_body_bytes)
         options = _with(asked, given) if given else asked
         engine = await self._inference.engine(exchange.principal, options.model)
         _check_task(engine)
@@ -109,19 +105,13 @@ def _check_task(engine: Engine) -> None:
 
 def _with(options: Options, given: Mapping[str, object]) -> Options:
     """`options` changed by what was given; names the nearest option when one is unknown."""
-    known = ("model", "top_k")
     for name, value in given.items():
         if name == "model" and isinstance(value, str) and value:
             options = replace(options, model=value)
         elif name == "top_k":
             options = replace(options, top_k=_top_k(value))
         else:
-            near = get_close_matches(name, known, n=1)
-            raise InvalidRequest(
-                f"{name}: {'needs a value' if name in known else 'there is no such parameter'}.",
-                param=name,
-                hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
-            )
+            raise unknown_option(name, ("model", "top_k"))
     return options
 
 

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -30,8 +31,16 @@ class Pictures(NamedTuple):
     """`parameters` of a JSON body, fields of a form; None where there was no place for any."""
 
 
+async def read_pictures(exchange: Exchange, max_bytes: int) -> Pictures:
+    """The whole body, in whatever form. Raises as `Exchange.body`, and InvalidRequest, InvalidPayload."""
+    body = await exchange.body(max_bytes)
+    if is_multipart(exchange):
+        return await _read_multipart(exchange, body, max_bytes)
+    return read_plain(exchange, body)
+
+
 def is_multipart(exchange: Exchange) -> bool:
-    """A body that only `read_multipart` can read."""
+    """A body that only `read_pictures` can read."""
     return exchange.headers.get(b"content-type", b"").startswith(_MULTIPART)
 
 
@@ -45,7 +54,7 @@ def read_plain(exchange: Exchange, body: bytes) -> Pictures:
     return pictures
 
 
-async def read_multipart(exchange: Exchange, body: bytes, max_bytes: int) -> Pictures:
+async def _read_multipart(exchange: Exchange, body: bytes, max_bytes: int) -> Pictures:
     """A form whose pictures are parts named `image`. Raises InvalidRequest, InvalidPayload."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -75,6 +84,16 @@ def read_query(query: bytes) -> dict[str, object]:
     except ValueError as error:
         raise InvalidRequest("The query string cannot be parsed.", param="query") from error
     return dict(pairs)
+
+
+def unknown_option(name: str, known: Sequence[str]) -> InvalidRequest:
+    """What is said of an option that does not exist, or has no value."""
+    near = get_close_matches(name, known, n=1)
+    return InvalidRequest(
+        f"{name}: {'needs a value' if name in known else 'there is no such parameter'}.",
+        param=name,
+        hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+    )
 
 
 def _json(body: bytes) -> Pictures:

@@ -22,11 +22,10 @@ from app.api.inference import Inference, server_timing
 from app.api.picture_request import (
     CODES,
     body_of,
-    is_multipart,
     parameters_of,
-    read_multipart,
-    read_plain,
+    read_pictures,
     read_query,
+    unknown_option,
 )
 from app.api.schemas.errors import error_responses
 from app.api.schemas.segmentation import Segmentation, SegmentationInput, Segmentations, SegmentedPicture
@@ -62,7 +61,6 @@ class SegmentationRoute:
 
     def __init__(self, inference: Inference, settings: Settings) -> None:
         self._inference = inference
-        self._settings = settings
         self.max_body_bytes = settings.max_body_bytes
         self._defaults = Options(model=settings.default_segmenter)
         self._from_query = lru_cache(maxsize=1024)(self._parse_query)
@@ -71,11 +69,7 @@ class SegmentationRoute:
         """Answer one request, whatever its form."""
         options = self._from_query(exchange.query)
         deadline_s = self._inference.deadline_s(exchange)
-        body = await exchange.body(self.max_body_bytes)
-        if is_multipart(exchange):
-            pictures = await read_multipart(exchange, body, self.max_body_bytes)
-        else:
-            pictures = read_plain(exchange, body)
+        pictures = await read_pictures(exchange, self.max_body_bytes)
         if pictures.options:
             options = _with(options, pictures.options)
         engine = await self._inference.engine(exchange.principal, options.model)
@@ -84,7 +78,7 @@ class SegmentationRoute:
             exchange, engine, pictures.inputs, asked=None, deadline_s=deadline_s
         )
         finish = _Finish(engine.label, codec, chosen, options, exchange)
-        loop, rendering_s = asyncio.get_running_loop(), time.monotonic()
+        loop, began_s = asyncio.get_running_loop(), time.monotonic()
         if pictures.are_several:
             results = [
                 await loop.run_in_executor(engine.side_pool, finish.entry, data, member)
@@ -95,7 +89,7 @@ class SegmentationRoute:
             answer = await loop.run_in_executor(
                 engine.side_pool, finish.answer, pictures.inputs[0], members[0]
             )
-        rendered_ms = (time.monotonic() - rendering_s) * 1e3
+        rendered_ms = (time.monotonic() - began_s) * 1e3
         answer.timing = f"{server_timing(members)}, render;dur={rendered_ms:.2f}"
         return answer
 
@@ -134,7 +128,7 @@ class _Finish:
         if self._is_json:
             return Answer(orjson.dumps(self._result(data, member)))
         headers = [(b"x-athanor-model", self._model.encode())]
-        return Answer(self._picture(data, member), content_type=_PNG, headers=headers)
+        return Answer(self._picture(data, self._masks(data, member)), content_type=_PNG, headers=headers)
 
     def entry(self, data: bytes, member: Member) -> dict[str, object]:
         """One of several results."""
@@ -147,7 +141,7 @@ class _Finish:
         height, width = masks.size
         result: dict[str, object] = {"model": self._model, "width": width, "height": height}
         if self._output != _SEGMENTS:
-            return {**result, "image": base64.b64encode(self._picture(data, member)).decode()}
+            return {**result, "image": base64.b64encode(self._picture(data, masks)).decode()}
         segments = [
             {"label": one.label, "score": one.score, "mask": _base64_png(Image.fromarray(one.mask))}
             for one in masks.segments(self._chosen, self._options.threshold)
@@ -158,8 +152,7 @@ class _Finish:
         facts = probe_image(data, self._codec.limits)
         return self._codec.masks_of(member.result, (facts.height, facts.width))  # type: ignore[arg-type]
 
-    def _picture(self, data: bytes, member: Member) -> bytes:
-        masks = self._masks(data, member)
+    def _picture(self, data: bytes, masks: PictureMasks) -> bytes:
         pixels = decode_image(data, limits=self._codec.limits)
         render = _RENDERINGS[self._output]
         return _png(render(pixels, masks, self._chosen, self._options.threshold))
@@ -210,13 +203,7 @@ def _with(options: Options, given: Mapping[str, object]) -> Options:
         elif name == "classes":
             options = replace(options, classes=_classes(value))
         else:
-            known = ("model", "output", "threshold", "classes")
-            near = get_close_matches(name, known, n=1)
-            raise InvalidRequest(
-                f"{name}: {'needs a value' if name in known else 'there is no such parameter'}.",
-                param=name,
-                hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
-            )
+            raise unknown_option(name, ("model", "output", "threshold", "classes"))
     return options
 
 

@@ -113,11 +113,6 @@ class U2Net(nn.Module):
         return logits
 
 
-def build_u2net(name: str, *, num_classes: int, image_size: int) -> nn.Module:
-    """U²-Net-p with random weights, in eval mode; it takes images of any size."""
-    return U2Net(num_classes).eval()
-
-
 def _stages(inputs: int, depths: Sequence[int]) -> list[nn.Module]:
     """Stages of these depths, 0 for a dilated one; an encoder's first takes pixels."""
     stages: list[nn.Module] = []
