@@ -176,6 +176,7 @@ def _service(settings: Settings, url: str | None) -> Iterator[Finding]:
     try:
         with Client(address, api_key=key, timeout_s=_CONNECT_TIMEOUT_S) as client:
             client.health("live")
+            client.models()  # the key opens
             yield Finding(part="service", state=State.OK, text=f"answers at {address}{where}")
             yield _readiness(client)
     except RequestFailed as error:

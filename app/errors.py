@@ -5,9 +5,11 @@ and may carry `param` (which field), `hint` (what to do) and `retry_after_s`. Th
 HTTP status is `app/api/errors.py`; a test proves it complete.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
+
+from models.tasks.image_facts import ImageError
 
 
 class AppError(Exception):
@@ -119,7 +121,7 @@ class TrainingDiverged(AppError):
 
 
 class OutOfMemory(AppError):
-    """A run would not fit into the memory of the machine."""
+    """The machine has, or had, not enough memory for it."""
 
     code = "out_of_memory"
 
@@ -196,6 +198,12 @@ class ParityFailed(AppError):
     code = "parity_failed"
 
 
+class NotFaster(AppError):
+    """A compressed graph is not enough faster than the one it was made from."""
+
+    code = "not_faster"
+
+
 class ImportRefused(AppError):
     """The file offered as a model cannot be taken in."""
 
@@ -243,3 +251,23 @@ class Internal(AppError):
     """A bug of ours; the log has the trace under the request id."""
 
     code = "internal"
+
+
+_IMAGE_ERRORS: dict[str, type[AppError]] = {
+    error.code: error for error in (ImageUndecodable, ImageTooLarge, UnsupportedMedia)
+}
+
+
+def image_error(error: ImageError) -> AppError:
+    """What a decoder refused, as the API says it."""
+    return _IMAGE_ERRORS[error.code](str(error), param="image", hint=error.hint)
+
+
+def unknown_option(name: str, known: Sequence[str]) -> InvalidRequest:
+    """What is said of an option that does not exist, or has no value."""
+    near = get_close_matches(name, known, n=1)
+    return InvalidRequest(
+        f"{name}: {'needs a value' if name in known else 'there is no such parameter'}.",
+        param=name,
+        hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+    )

@@ -28,6 +28,8 @@ from app.api import (
     jobs,
     models,
     segmentation,
+    serving,
+    super_resolution,
     system,
     uploads,
 )
@@ -39,6 +41,7 @@ from app.errors import AppError, Internal, InvalidPayload, MethodNotAllowed, Not
 from app.observability.access_log import AccessLog
 from app.services import Services, build_services
 from app.settings import Settings
+from app.upscaling.submissions import UpscaleSubmissions
 
 
 def create_app(settings: Settings) -> Gateway:
@@ -59,6 +62,9 @@ def create_app(settings: Settings) -> Gateway:
         hot={
             classification.PATH: classification.ClassificationRoute(inference, settings),
             segmentation.PATH: segmentation.SegmentationRoute(inference, settings),
+            super_resolution.PATH: super_resolution.SuperResolutionRoute(
+                inference, settings, UpscaleSubmissions(services.files, services.jobs)
+            ),
         },
         metrics=services.metrics,
         access_log=access_log,
@@ -110,7 +116,9 @@ def _build_api(services: Services, access_log: AccessLog | None) -> FastAPI:
     modules = (
         classification,
         segmentation,
+        super_resolution,
         models,
+        serving,
         bundle,
         files,
         uploads,
@@ -147,7 +155,10 @@ def _app_error(request: Request, error: Exception) -> Response:
 def _invalid_payload(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or None
+    parts = [str(part) for part in first["loc"][1:]]
+    if isinstance(error.body, dict) and parts[:1] == [error.body.get("kind")]:
+        parts = parts[1:]  # which of several bodies it was, and no field of it
+    where = ".".join(parts) or None
     return _respond(request, InvalidPayload(f"{where or 'body'}: {first['msg']}", param=where))
 
 

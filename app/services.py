@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.access.principal import SYSTEM, Principal
+from app.access.principal import Principal
 from app.datasets.packs import Packs
 from app.datasets.service import DatasetService
 from app.db.session import Database
@@ -19,6 +19,7 @@ from app.queue import Doorbell
 from app.registry.service import Registry
 from app.runtime.loader import Loader
 from app.runtime.pool import Pool
+from app.runtime.residency import Residency, memory_limit
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
 from app.storage.disk import Disk
@@ -41,6 +42,8 @@ class Services:
     jobs: JobService
     fine_tuning: FineTuning
     feed: EventFeed
+    loader: Loader
+    residency: Residency
     pool: Pool
     metrics: Metrics
     doorbell: Doorbell
@@ -59,13 +62,14 @@ class Services:
         return None
 
     def preload(self) -> None:
-        """Load what answers by default, so that the first request does not wait for it."""
-        name = self.settings.default_classifier
-        if name and self.pool.find(SYSTEM, name) is None:
-            try:
-                self.pool.load(SYSTEM, name)
-            except AppError:
-                return  # not there yet, or not servable: the request that asks for it is told which
+        """Load what is pinned, so that the first request does not wait for it."""
+        for tenant_id, reference in self.pool.pinned().values():
+            principal = Principal(tenant_id=tenant_id)
+            if self.pool.find(principal, reference) is None:
+                try:
+                    self.pool.load(principal, reference)
+                except AppError:
+                    continue  # not servable, or no room: the request that asks for it is told which
 
     def close(self) -> None:
         """Let go of everything, engines first."""
@@ -90,6 +94,11 @@ def build_services(settings: Settings) -> Services:
         database, doorbell.ring, max_queued_jobs=settings.max_queued_jobs, disk=Disk.of(settings)
     )
     loader = Loader(settings=settings, objects=objects, tunings=TuningStore(database), metrics=metrics)
+    residency = Residency(
+        limit_bytes=memory_limit(settings.model_memory_bytes),
+        metrics=metrics,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
     return Services(
         settings=settings,
         database=database,
@@ -103,8 +112,14 @@ def build_services(settings: Settings) -> Services:
         jobs=jobs,
         fine_tuning=FineTuning(database, jobs, References(registry=registry, files=files, datasets=datasets)),
         feed=EventFeed(database),
+        loader=loader,
+        residency=residency,
         pool=Pool(
-            registry=registry, loader=loader, metrics=metrics, drain_timeout_s=settings.drain_timeout_s
+            registry=registry,
+            loader=loader,
+            residency=residency,
+            default_classifier=settings.default_classifier,
+            drain_timeout_s=settings.drain_timeout_s,
         ),
         metrics=metrics,
         doorbell=doorbell,

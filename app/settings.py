@@ -60,8 +60,11 @@ class Settings(BaseSettings):
     default_segmenter: str = "u2netp"
     """Model reference that answers `POST /v1/segmentation` without `model`."""
 
-    starters: str = "efficientnet-lite0"
-    """Comma-separated starter models imported at first start. Empty: none."""
+    default_upscaler: str = "waifu2x-photo"
+    """Model reference that answers `POST /v1/super-resolution` without `model`."""
+
+    starters: str = "efficientnet-lite0,u2netp,waifu2x-photo"
+    """Comma-separated starter models imported at first start, one after the other. Empty: none."""
 
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """Largest body of an inference request, bytes."""
@@ -69,11 +72,26 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=64_000_000, ge=1)
     """Largest image accepted for decoding, pixels."""
 
+    upscale_at_once_pixels: int = Field(default=1_048_576, ge=1)
+    """Pixels up to which super-resolution answers at once, counted at the network's input over all passes;
+    larger pictures become jobs."""
+
+    max_result_pixels: int = Field(default=268_435_456, ge=1)
+    """Largest picture that super-resolution makes, pixels."""
+
     max_file_bytes: int = Field(default=20 * 2**30, ge=1024)
     """Largest upload to `/v1/files`, bytes."""
 
     queue_capacity: int = Field(default=128, ge=1)
     """Inputs that may wait per model; one more is refused with 429."""
+
+    max_run_s: float = Field(default=1.0, gt=0)
+    """Longest that one run of a model's graph should take, seconds: batches are made no larger, and windows
+    of super-resolution smaller, so that nobody waits longer for a place in the next."""
+
+    model_memory_bytes: int = Field(default=0, ge=0)
+    """What loaded models may hold together, bytes: whoever was used least recently leaves for a newcomer.
+    0: half of what the machine, or its container, has."""
 
     default_deadline_s: float = Field(default=60.0, gt=0)
     """Deadline of a request that names none, seconds from receipt."""

@@ -16,13 +16,16 @@ from tests.serving import free_port
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[httpx.Client]:
-    """A running `athanor serve` whose starter answers."""
+def service(folder: Path, **settings: str) -> Iterator[httpx.Client]:
+    """A running `athanor serve` that is ready, as it is when its classifier answers; it has no other starter
+    unless `settings` say so."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ATHANOR_")},
         "ATHANOR_DATA_DIR": str(folder / "data"),
         "ATHANOR_PORT": str(port),
+        "ATHANOR_STARTERS": "efficientnet-lite0",
+        **{f"ATHANOR_{name}": value for name, value in settings.items()},
     }
     process = subprocess.Popen([str(Path(sys.executable).parent / "athanor"), "serve"], env=environment)
     try:
@@ -43,12 +46,28 @@ def _wait_until_ready(client: httpx.Client) -> None:
     raise SystemExit("the starter was not imported within ten minutes")
 
 
-def make_dataset(client: httpx.Client, archive: Path, name: str, options: dict[str, Any]) -> str:
+def wait_for_model(client: httpx.Client, name: str) -> None:
+    """Until a starter has been imported. Raises SystemExit after ten minutes."""
+    for _ in range(600):
+        if client.get(f"/v1/models/{name}").is_success:
+            return
+        time.sleep(1)
+    raise SystemExit(f"{name} was not imported within ten minutes")
+
+
+def make_dataset(
+    client: httpx.Client,
+    archive: Path,
+    name: str,
+    options: dict[str, Any],
+    *,
+    task: str = "classification",
+) -> str:
     """Upload and validate; the version's reference."""
     with archive.open("rb") as file:
         uploaded = client.post("/v1/files", files={"file": file}, data={"purpose": "fine-tune"})
     check(uploaded)
-    body = {"file_id": uploaded.json()["id"], "name": name, "task": "classification", "options": options}
+    body = {"file_id": uploaded.json()["id"], "name": name, "task": task, "options": options}
     made = client.post("/v1/datasets", json=body)
     check(made)
     finish(client, f"/v1/jobs/{made.json()['job_id']}")

@@ -3,5 +3,5 @@
 `app/db/migrate.py` runs them. `python -m migrations "what changes"` drafts the next one.
 """
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision. Written here so that a start on a current database needs no Alembic (tested)."""

@@ -7,7 +7,7 @@ computed from, so that anyone can compute it again).
 
 import hashlib
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,16 @@ class Task(StrEnum):
     EMBEDDING = "embedding"
 
 
+class Precision(StrEnum):
+    """What a compressed graph computes in."""
+
+    INT8 = "int8"
+    """Weights and what flows between layers are whole numbers of 8 bits, scaled by what calibration saw."""
+    INT8_DYNAMIC = "int8-dynamic"
+    """Weights of matrix products are; what flows is scaled anew in each run."""
+    FP16 = "fp16"
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -50,8 +60,9 @@ class Preprocessing(_Frozen):
     """Tensor height, pixels."""
     width: int = Field(ge=1, le=4096)
     """Tensor width, pixels."""
-    fit: Literal["crop", "squash", "pad"] = "crop"
-    """`crop`: central crop of the target's aspect; `squash`: ignore the aspect; `pad`: letterbox in black."""
+    fit: Literal["crop", "squash", "pad", "tiles"] = "crop"
+    """`crop`: central crop of the target's aspect; `squash`: ignore the aspect; `pad`: letterbox in black;
+    `tiles`: the picture goes through in windows of at most this size, see `TileFacts`."""
     crop: float = Field(default=0.875, gt=0, le=1)
     """Share of the largest central region that `crop` keeps."""
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
@@ -71,6 +82,36 @@ class MaskFacts(_Frozen):
     """Shares of a picture are stretched so that its lowest is 0 and its highest 1."""
 
 
+class TileFacts(_Frozen):
+    """How a picture of any size goes through a graph that takes windows of it, of any size themselves."""
+
+    scale: int = Field(ge=1, le=8)
+    """Pixels of the result for each of the picture, along each side."""
+    side: int = Field(ge=16, le=2048, multiple_of=16)
+    """Most that one window contributes, pixels of the picture along each side."""
+    margin: int = Field(default=0, ge=0, le=512)
+    """Pixels of a window, at each of its sides, for which the graph makes no result."""
+    context: int = Field(default=0, ge=0, le=512)
+    """Further pixels around each window that the graph is shown, and whose results are not used."""
+    overlap: int = Field(default=0, ge=0, le=512)
+    """Pixels that neighbouring windows share at least; their results are blended there."""
+
+    @property
+    def surround(self) -> int:
+        """Pixels that a window needs around what it contributes, at each side."""
+        return self.margin + self.context
+
+    @property
+    def window(self) -> int:
+        """Side of the largest window, pixels."""
+        return self.side + 2 * self.surround
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """That of a network which takes pictures in 0..1."""
+        return Preprocessing(height=self.window, width=self.window, fit="tiles", std=(255.0, 255.0, 255.0))
+
+
 class Artifact(_Frozen):
     """One stored file of a version."""
 
@@ -88,7 +129,7 @@ class Manifest(_Frozen):
     outputs: tuple[TensorFacts, ...]
     preprocessing: Preprocessing
     labels: tuple[str, ...]
-    """Label of each output index; of segmentation, of each map."""
+    """Label of each output index; of segmentation, of each map; none of super-resolution."""
     max_batch: int | None = Field(default=None, ge=1)
     """Largest batch the graph takes; None when its batch dimension is dynamic."""
     architecture: str | None = None
@@ -102,10 +143,14 @@ class Manifest(_Frozen):
     opset: int | None = None
     masks: MaskFacts | None = None
     """Only of segmentation."""
+    tiles: TileFacts | None = None
+    """Only with `fit` = `tiles`."""
+    precision: Precision | None = None
+    """None: as it was exported, in float32 as a rule."""
 
     def to_json(self) -> bytes:
         """Stable bytes: what is hashed is what is stored, also of manifests from before a field existed."""
-        absent = {"masks"} if self.masks is None else set()
+        absent = {name for name in ("masks", "tiles", "precision") if getattr(self, name) is None}
         return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
 
 
@@ -132,6 +177,46 @@ class Agreement(_Frozen):
     """Share of decided samples (top-two margin above 2 x max_abs) that name the same label."""
     decided: int
     """Number of samples whose margin decides."""
+    drift: float | None = None
+    """Largest difference of any output between a sample alone and the same in a batch of eight; None where
+    the graph takes no batches, and in certificates from before anybody looked."""
+    same_label: float | None = None
+    """Only of a compressed graph: share of all samples, decided or not, that name the same label."""
+    least_same_label: float | None = None
+    """The share that was demanded."""
+
+
+class Pace(_Frozen):
+    """How long a run takes before and after compression: medians of runs that took turns, milliseconds."""
+
+    threads: int
+    batch: int
+    before_ms: float
+    after_ms: float
+
+
+class Comparison(_Frozen):
+    """A compressed graph beside the one it was made from, on held-out pictures and on one machine."""
+
+    model: str
+    """`name:number` of that one."""
+    model_sha256: str
+    size_bytes: int
+    """Of that one."""
+    dataset: str
+    """`name:number`; calibration saw its pictures for training, the comparison others."""
+    calibrated_on: int
+    """Pictures."""
+    float_layers: int
+    """Layers with weights, counted from the first, that were left in float32."""
+    accuracy_before: float | None
+    """Over the samples; None where the data set's labels are not the model's."""
+    accuracy_after: float | None
+    paces: tuple[Pace, ...]
+    gain: float
+    """How many times as many pictures per second; see `models.compress.pace.gain`."""
+    kept_though_slower: bool = False
+    """It is not enough faster, and was asked for all the same."""
 
 
 class Certificate(_Frozen):
@@ -152,10 +237,15 @@ class Certificate(_Frozen):
     """Runtime, version and provider that the comparison ran on."""
     created_at: str
     """UTC, ISO 8601."""
+    compared_with: Comparison | None = None
+    """Only of a compressed graph."""
 
     def to_json(self) -> bytes:
-        """Stable bytes."""
-        return self.model_dump_json(indent=1).encode() + b"\n"
+        """Stable bytes: what only compressed graphs have is left out of others'."""
+        absent: dict[str, Any] = {"compared_with": True} if self.compared_with is None else {}
+        if self.agreement is not None and self.agreement.same_label is None:
+            absent["agreement"] = {"same_label", "least_same_label"}
+        return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
 
 
 def sha256_hex(data: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from app.access.principal import SYSTEM
@@ -23,6 +23,7 @@ from models.manifest import (
     Preprocessing,
     Task,
     TensorFacts,
+    TileFacts,
     sha256_hex,
 )
 
@@ -43,8 +44,11 @@ def picture(colour: str, *, size: int = 48, format_: str = "PNG", noise: int = 0
     return out.getvalue()
 
 
-def write_colour_model(path: Path, *, work: int = 0, gain: float = 8.0) -> None:
-    """Write the graph: mean over pixels, scaled to 0..gain, plus `work` rounds of work that add zero."""
+def write_colour_model(
+    path: Path, *, work: int = 0, work_side: int = 512, gain: float = 8.0, swell_bytes: int = 0
+) -> None:
+    """Write the graph: mean over pixels, scaled to 0..gain, and `work` products of matrices that add zero.
+    On its way an input takes `swell_bytes` of memory."""
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[1, 2], keepdims=0),
@@ -53,32 +57,19 @@ def write_colour_model(path: Path, *, work: int = 0, gain: float = 8.0) -> None:
     weights = [numpy_helper.from_array(np.float32([gain / 255]), "gain")]
     last = "colour"
     if work:
-        side = 512
-        rng = np.random.default_rng(0)
+        more_nodes, more_weights = _work(work, work_side)
+        nodes, weights, last = nodes + more_nodes, weights + more_weights, "worked"
+    if swell_bytes:
         weights += [
-            numpy_helper.from_array(rng.normal(size=(3, side * side)).astype(np.float32) * 0.01, "spread"),
-            numpy_helper.from_array(np.int64([-1, side, side]), "square"),
-            numpy_helper.from_array(np.float32([0.0]), "nothing"),
-            numpy_helper.from_array(np.float32([1e-3]), "small"),
+            numpy_helper.from_array(np.int64([2]), "swelling_axis"),
+            numpy_helper.from_array(np.int64([1, 3, swell_bytes // 12]), "swollen_shape"),
         ]
         nodes += [
-            helper.make_node("MatMul", ["colour", "spread"], ["flat"]),
-            helper.make_node("Reshape", ["flat", "square"], ["work0"]),
+            helper.make_node("Unsqueeze", [last, "swelling_axis"], ["slim"]),
+            helper.make_node("Expand", ["slim", "swollen_shape"], ["swollen"]),
+            helper.make_node("ReduceMax", ["swollen"], ["slimmed"], axes=[2], keepdims=0),
         ]
-        for index in range(work):
-            nodes += [
-                helper.make_node("MatMul", [f"work{index}", f"work{index}"], [f"product{index}"]),
-                helper.make_node("Mul", [f"product{index}", "small"], [f"scaled{index}"]),
-                helper.make_node("Tanh", [f"scaled{index}"], [f"work{index + 1}"]),
-            ]
-        nodes += [
-            helper.make_node("ReduceMean", [f"work{work}"], ["total"], axes=[1, 2], keepdims=0),
-            helper.make_node("Unsqueeze", ["total", "last_axis"], ["column"]),
-            helper.make_node("Mul", ["column", "nothing"], ["zero"]),
-            helper.make_node("Add", ["colour", "zero"], ["worked"]),
-        ]
-        weights.append(numpy_helper.from_array(np.int64([1]), "last_axis"))
-        last = "worked"
+        last = "slimmed"
     nodes.append(helper.make_node("Identity", [last], ["logits"]))
     graph = helper.make_graph(
         nodes,
@@ -87,6 +78,39 @@ def write_colour_model(path: Path, *, work: int = 0, gain: float = 8.0) -> None:
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
         weights,
     )
+    _save(graph, path)
+
+
+def _work(times: int, side: int) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Products of matrices on the way from `colour` to `worked`, which add zero."""
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(3, side * side)).astype(np.float32) * 0.01, "spread"),
+        numpy_helper.from_array(np.int64([-1, side, side]), "square"),
+        numpy_helper.from_array(np.float32([0.0]), "nothing"),
+        numpy_helper.from_array(np.float32([1e-3]), "small"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["colour", "spread"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "square"], ["work0"]),
+    ]
+    for index in range(times):
+        nodes += [
+            helper.make_node("MatMul", [f"work{index}", f"work{index}"], [f"product{index}"]),
+            helper.make_node("Mul", [f"product{index}", "small"], [f"scaled{index}"]),
+            helper.make_node("Tanh", [f"scaled{index}"], [f"work{index + 1}"]),
+        ]
+    nodes += [
+        helper.make_node("ReduceMean", [f"work{times}"], ["total"], axes=[1, 2], keepdims=0),
+        helper.make_node("Unsqueeze", ["total", "last_axis"], ["column"]),
+        helper.make_node("Mul", ["column", "nothing"], ["zero"]),
+        helper.make_node("Add", ["colour", "zero"], ["worked"]),
+    ]
+    weights.append(numpy_helper.from_array(np.int64([1]), "last_axis"))
+    return nodes, weights
+
+
+def _save(graph: GraphProto, path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -99,20 +123,56 @@ def publish_colours(
     name: str,
     labels: tuple[str, ...] = COLOURS,
     work: int = 0,
+    work_side: int = 512,
     gain: float = 8.0,
+    swell_bytes: int = 0,
 ) -> PublishedVersion:
     """Publish a colour classifier as the next version of `name`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
-    write_colour_model(path, work=work, gain=gain)
-    manifest = Manifest(
+    write_colour_model(path, work=work, work_side=work_side, gain=gain, swell_bytes=swell_bytes)
+    return publish_graph(registry, name, _colour_manifest(labels, "logits"), path)
+
+
+def _colour_manifest(labels: tuple[str, ...], output: str) -> Manifest:
+    return Manifest(
         task=Task.CLASSIFICATION,
         inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, SIDE, SIDE, 3)),),
-        outputs=(TensorFacts(name="logits", dtype="float32", shape=(-1, 3)),),
+        outputs=(TensorFacts(name=output, dtype="float32", shape=(-1, 3)),),
         preprocessing=Preprocessing(height=SIDE, width=SIDE, crop=1.0),
         labels=labels,
     )
-    return _publish(registry, name, manifest, path)
+
+
+def publish_glutton(registry: Registry, folder: Path, *, name: str, above: int = 200) -> PublishedVersion:
+    """Publish a colour classifier that wants 4 GiB for a picture whose mean of red is above that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MODEL_FILE
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["logits"], axes=[1, 2], keepdims=0),
+        helper.make_node("Gather", ["logits", "red"], ["reds"], axis=1),
+        helper.make_node("ReduceMax", ["reds"], ["reddest"], keepdims=1),
+        helper.make_node("Greater", ["reddest", "above"], ["is_red"]),
+        helper.make_node("Cast", ["is_red"], ["times"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["times", "many"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["none"], keepdims=0),
+        helper.make_node("Add", ["logits", "none"], ["fed"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "glutton",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("fed", TensorProto.FLOAT, ["batch", 3])],
+        [
+            numpy_helper.from_array(np.int64(0), "red"),
+            numpy_helper.from_array(np.float32([above]), "above"),
+            numpy_helper.from_array(np.int64([2**30]), "many"),
+        ],
+    )
+    _save(graph, path)
+    return publish_graph(registry, name, _colour_manifest(COLOURS, "fed"), path)
 
 
 def write_colour_segmenter(path: Path) -> None:
@@ -132,9 +192,36 @@ def write_colour_segmenter(path: Path) -> None:
             numpy_helper.from_array(np.float32([1 / 16]), "gain"),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    _save(graph, path)
+
+
+def write_any_size_segmenter(path: Path) -> None:
+    """The same graph for windows of any size."""
+    write_colour_segmenter(path)
+    model = onnx.load(path)
+    for value, axes in ((model.graph.input[0], (1, 2)), (model.graph.output[0], (2, 3))):
+        for axis, name in zip(axes, ("h", "w"), strict=True):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def publish_tiled_segmenter(registry: Registry, folder: Path, *, name: str) -> PublishedVersion:
+    """Publish a segmenter that takes pictures of any size, in windows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MODEL_FILE
+    write_any_size_segmenter(path)
+    tiles = TileFacts(scale=1, side=32, context=4, overlap=4)
+    manifest = Manifest(
+        task=Task.SEGMENTATION,
+        inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, -1, -1, 3)),),
+        outputs=(TensorFacts(name="logits", dtype="float32", shape=(-1, 3, -1, -1)),),
+        preprocessing=tiles.preprocessing,
+        labels=COLOURS,
+        masks=MaskFacts(activation="softmax"),
+        tiles=tiles,
+    )
+    return publish_graph(registry, name, manifest, path)
 
 
 def publish_colour_segmenter(
@@ -154,10 +241,79 @@ def publish_colour_segmenter(
         labels=COLOURS,
         masks=MaskFacts(activation=activation),
     )
-    return _publish(registry, name, manifest, path)
+    return publish_graph(registry, name, manifest, path)
 
 
-def _publish(registry: Registry, name: str, manifest: Manifest, path: Path) -> PublishedVersion:
+ENLARGER_MARGIN = 2
+
+
+def write_enlarger(path: Path, *, scale: int = 2, work: int = 0) -> None:
+    """Write the graph: each pixel becomes the mean of the 5 x 5 around it, `scale` x `scale` times.
+
+    Like waifu2x's it pads nothing, and its windows may have any size. `work` convolutions more that change
+    nothing make it slow.
+    """
+    side = 2 * ENLARGER_MARGIN + 1
+    blur = np.zeros((3, 3, side, side), np.float32)
+    for channel in range(3):
+        blur[channel, channel] = 1 / side**2
+    keep = np.zeros((3, 3, 5, 5), np.float32)
+    keep[range(3), range(3), 2, 2] = 1
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["levels", "white"], ["shares"]),
+        helper.make_node("Conv", ["shares", "blur"], ["work0"]),
+        *(
+            helper.make_node("Conv", [f"work{index}", "keep"], [f"work{index + 1}"], pads=[2] * 4)
+            for index in range(work)
+        ),
+        helper.make_node("Resize", [f"work{work}", "", "scales"], ["pixels"], mode="nearest"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "enlarger",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, "rows", "columns"])],
+        [
+            numpy_helper.from_array(np.float32(255), "white"),
+            numpy_helper.from_array(blur, "blur"),
+            numpy_helper.from_array(keep, "keep"),
+            numpy_helper.from_array(np.float32([1, 1, scale, scale]), "scales"),
+        ],
+    )
+    _save(graph, path)
+
+
+def publish_enlarger(
+    registry: Registry, folder: Path, *, name: str, scale: int = 2, side: int = 32, work: int = 0
+) -> PublishedVersion:
+    """Publish a network that blurs and enlarges, as the next version of `name`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MODEL_FILE
+    write_enlarger(path, scale=scale, work=work)
+    tiles = TileFacts(scale=scale, side=side, margin=ENLARGER_MARGIN)
+    manifest = Manifest(
+        task=Task.SUPER_RESOLUTION,
+        inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, -1, -1, 3)),),
+        outputs=(TensorFacts(name="pixels", dtype="float32", shape=(-1, 3, -1, -1)),),
+        preprocessing=tiles.preprocessing,
+        labels=(),
+        tiles=tiles,
+    )
+    return publish_graph(registry, name, manifest, path)
+
+
+def enlarged(pixels: np.ndarray, *, scale: int = 2) -> np.ndarray:
+    """What the enlarger makes of a whole picture (h, w, 3), computed by NumPy."""
+    side = 2 * ENLARGER_MARGIN + 1
+    around = np.pad(pixels.astype(np.float64), ((ENLARGER_MARGIN,) * 2,) * 2 + ((0, 0),), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(around, (side, side), axis=(0, 1))
+    return np.rint(windows.mean(axis=(3, 4))).astype(np.uint8).repeat(scale, 0).repeat(scale, 1)
+
+
+def publish_graph(registry: Registry, name: str, manifest: Manifest, path: Path) -> PublishedVersion:
+    """Publish a graph and its manifest, which nobody has held against anything."""
     data = path.read_bytes()
     certificate = Certificate(
         level=Level.IMPORTED,

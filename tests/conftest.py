@@ -1,8 +1,11 @@
 """Fixtures that every tier shares. Servers start once per test process, on first use."""
 
+import functools
 import os
 import shutil
+import ssl
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +14,53 @@ from app.db.session import Database
 from app.settings import Settings
 from tests.servers import postgres_server, redis_server, s3_server
 
+REPOSITORY = Path(__file__).parents[1]
+LONGEST_FIRST = (
+    "tests/docs/test_readme.py",
+    "tests/e2e/test_checkpoints.py",
+    "tests/app/api/test_hostile_images.py",
+    "tests/workers/kinds/test_import_segmenter.py",
+    "tests/e2e/test_fine_tuning.py",
+    "tests/workers/test_worker_process.py",
+    "tests/app/api/test_openapi_fuzz.py",
+    "tests/app/runtime/test_swaps.py",
+    "tests/app/supervisor/test_stopping.py",
+    "tests/app/cli/test_transcript.py",
+    "tests/app/cli/test_transcript_proof.py",
+    "tests/app/cli/test_datasets_verb.py",
+    "tests/app/cli/test_jobs_cli.py",
+    "tests/workers/kinds/test_import_bundle.py",
+    "tests/deploy/test_compose.py",
+    "tests/migrations/test_older_data_dirs.py",
+    "tests/app/api/test_overload.py",
+    "tests/app/api/test_one_connection.py",
+    "tests/workers/kinds/test_import_weights.py",
+    "tests/app/api/test_batches.py",
+    "tests/models/train/test_training_loop.py",
+)
+"""Files that take ten seconds and more. A process that runs tests gets whole files: were these the last, the
+other would wait for the one that runs them."""
+
+
+def pytest_collection_modifyitems(items):
+    """Those first, everything else after them in its order."""
+    places = {REPOSITORY / name: place for place, name in enumerate(LONGEST_FIRST)}
+    missing = [str(path) for path in places if not path.exists()]
+    assert missing == [], "tests/conftest.py names files that are not there"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 def pytest_collection_finish():
     """Torch is imported by now, and has read how its threads wait. What tests start decides for itself."""
     os.environ.pop("OMP_WAIT_POLICY", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _authorities_are_read_once():
+    """A client of httpx reads all authorities' certificates, in 50 ms; hundreds here speak plain HTTP."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(autouse=True)

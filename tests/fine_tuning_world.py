@@ -21,11 +21,12 @@ class Things:
 
 
 def publish_base(
-    registry: Registry, folder, *, name: str, architecture: str = "resnet18", weights=b"weights"
+    registry: Registry, folder, *, name: str, architecture: str = "resnet18", weights=b"weights", **facts
 ):
-    """Publish a version that training can start from, as far as the gate can see."""
+    """Publish a version that training can start from, as far as the gate can see; `facts` are its
+    manifest's."""
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = build_manifest().model_copy(update={"architecture": architecture})
+    manifest = build_manifest().model_copy(update={"architecture": architecture, **facts})
     files = {MODEL_FILE: b"onnx", **({WEIGHTS_FILE: weights} if weights else {})}
     for file, data in files.items():
         (folder / file).write_bytes(data)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from pydantic import SecretStr
 
 from app.access.principal import SYSTEM
 from app.db import migrate
@@ -41,33 +42,47 @@ class World:
         self.url = f"http://127.0.0.1:{settings.port}"
         self.process: psutil.Process | None = None
 
-    def client(self, **options) -> httpx.Client:
+    def client(self, headers: dict[str, str] | None = None) -> httpx.Client:
         """A client of this gateway."""
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+        return httpx.Client(base_url=self.url, timeout=60, headers={**self.headers, **(headers or {})})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """With the bootstrap key, if there is one."""
+        key = self.settings.api_key
+        return {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
 
     def pin_plan(self, name: str, *, batch: int) -> None:
         """Serve the versions of a model with two lanes and this batch, whatever a measurement would say."""
-        store = TuningStore(self.database)
-        model = self.registry.load_snapshot().models[SYSTEM.tenant_id, name]
-        for version in model.versions.values():
-            store.keep(
-                version.certificate.model_sha256,
-                machine_key(serving_cores(0)),
-                Plan(lanes=2, threads=1, batch=batch),
-            )
+        pin_plan(self.registry, self.database, name, batch=batch)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one sample of `/metrics`; 0 when it was never counted."""
         wanted = "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", headers=self.headers).text.splitlines():
             if line.startswith(f"{name}{wanted} "):
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
 
+def pin_plan(registry: Registry, database: Database, name: str, *, batch: int) -> None:
+    """Have the versions of a model served with two lanes and this batch, whatever a measurement would say."""
+    store = TuningStore(database)
+    for version in registry.load_snapshot().models[SYSTEM.tenant_id, name].versions.values():
+        store.keep(
+            version.certificate.model_sha256,
+            machine_key(serving_cores(0)),
+            Plan(lanes=2, threads=1, batch=batch),
+        )
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment that makes a process read these settings."""
-    given = {f"ATHANOR_{name.upper()}": str(getattr(settings, name)) for name in settings.model_fields_set}
+    given = {f"ATHANOR_{name.upper()}": _plain(getattr(settings, name)) for name in settings.model_fields_set}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ATHANOR_")}
     return {**kept, **given}
 

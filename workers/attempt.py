@@ -19,6 +19,7 @@ from app.jobs.store import LeaseLost
 from app.observability.logs import get_logger
 from app.storage.reclaim import reclaim
 from workers.child_process import ChildProcess, Exited, Woken
+from workers.ending import commit
 from workers.heartbeat import Heartbeat
 from workers.notes import Notes
 from workers.protocol import (
@@ -330,34 +331,11 @@ class Attempt:
     def _publish(self, done: Done) -> None:
         """Publish and finish, both or neither."""
         try:
-            version = self._persist(lambda: self._commit(done))
+            version = self._persist(lambda: commit(self._place, self._job, done, ran_s=self._heartbeat.ran_s))
         except AppError as error:
             self._end(JobStatus.FAILED, error=JobError.of(error))
         else:
             _log.info("job_ended", status=JobStatus.SUCCEEDED.value, version=version)
-
-    def _commit(self, done: Done) -> str | None:
-        place, job, parcel, result = self._place, self._job, done.publish, dict(done.result)
-        if parcel is not None:
-            staged = place.registry.stage(job.principal, parcel.artifacts)
-        with place.database.begin() as session:
-            if parcel is not None:
-                version = place.registry.publish(
-                    job.principal,
-                    name=parcel.name,
-                    manifest=parcel.manifest,
-                    certificate=parcel.certificate,
-                    artifacts=staged,
-                    job_id=job.id,
-                    session=session,
-                )
-                if (step := parcel.checkpoint_step) is not None:
-                    place.registry.mark_checkpoint(job.principal, version, step=step, session=session)
-                result["model"] = str(version)
-            place.store.finish(
-                session, job.id, job.token, JobStatus.SUCCEEDED, result=result, ran_s=self._heartbeat.ran_s
-            )
-        return result.get("model")
 
     def _end(self, status: JobStatus, *, error: JobError | None = None) -> None:
         job, ran_s = self._job, self._heartbeat.ran_s

@@ -85,7 +85,7 @@ class JobContext:
     """Where to go on; None: begin at the beginning."""
     checkpoint: Callable[[int, Path, Json], None] = _no_checkpoint
     """`checkpoint(step, path, metrics)` gives a file of `work_dir` away, and returns when it is stored. Of a
-    job's checkpoints the newest three are kept, and the best by `valid_accuracy`, then `valid_loss`."""
+    job's checkpoints the newest three are kept, and the best by its mark, then `valid_loss`."""
     metrics: Callable[[int, Mapping[str, float]], None] = _no_metrics
     """`metrics(step, values)`: what was measured at a step. Said again, it takes the place of the first."""
     facts: Callable[[Json], None] = _no_facts
@@ -122,11 +122,23 @@ class Publication:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Handout:
+    """A file to keep for the job's owner, in the same transaction that ends the job."""
+
+    path: Path
+    """Inside `work_dir`."""
+    filename: str
+    purpose: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a successful run hands back. The worker adds the published version's name to `result`."""
+    """What a successful run hands back. The worker adds the published version's name to `result`, as `model`,
+    and the id of the file, as `file`."""
 
     result: Json = field(default_factory=dict)
     publish: Publication | None = None
+    file: Handout | None = None
 
 
 Kind = Callable[[JobContext], Outcome]

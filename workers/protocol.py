@@ -153,12 +153,21 @@ class Parcel(_Line):
     checkpoint_step: int | None = None
 
 
+class KeptFile(_Line):
+    """A file to keep."""
+
+    path: Path
+    filename: str
+    purpose: str
+
+
 class Done(_Line):
     """The run succeeded. The last line."""
 
     type: Literal["done"] = "done"
     result: dict[str, Any]
     publish: Parcel | None = None
+    file: KeptFile | None = None
 
 
 class Failed(_Line):

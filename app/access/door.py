@@ -56,8 +56,9 @@ class Door:
         self._keys = keys
         self._known_hosts: dict[bytes, bool] = {}
 
-    def admit(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Check one request's headers (lower-case names).
+    def admit(self, headers: Mapping[bytes, bytes], *, needs_key: bool = True) -> Principal:
+        """Check one request's headers (lower-case names). `needs_key`: False for what anybody may know who
+        may ask this host.
 
         Raises:
             Forbidden: the host is unknown, or the request comes from another site.
@@ -77,7 +78,7 @@ class Door:
         if b"origin" in headers or b"sec-fetch-site" in headers:
             self._check_origin(headers, host)
         keys = self._keys()
-        if self._is_open and not keys:
+        if not needs_key or (self._is_open and not keys):
             return SYSTEM
         return self._owner(headers, keys)
 

@@ -13,6 +13,11 @@ class Principal:
     key_id: str | None = None
     """Which key opened the door; None for the loopback default and for Athanor's own work."""
 
+    @property
+    def caller(self) -> str:
+        """Whom work is done for, where callers share something: a key, or else the tenant."""
+        return self.key_id or self.tenant_id
+
 
 SYSTEM = Principal()
 """The default tenant itself: starters, loopback callers without keys, the supervisor."""

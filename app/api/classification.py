@@ -21,11 +21,10 @@ from app.api.picture_request import (
     read_pictures,
     read_plain,
     read_query,
-    unknown_option,
 )
 from app.api.schemas.classification import Classification, ClassificationInput, Classifications
 from app.api.schemas.errors import error_responses
-from app.errors import AppError, Internal, InvalidRequest, NotServable
+from app.errors import AppError, Internal, InvalidRequest, NotServable, unknown_option
 from app.runtime.batcher import Member
 from app.runtime.engine import Engine
 from app.settings import Settings
@@ -56,21 +55,19 @@ class ClassificationRoute:
     async def __call__(self, exchange: Exchange) -> Answer:
         """Answer one request, whatever its form."""
         asked = self._from_query(exchange.query)
-        deadline_s = self._inference.deadline_s(exchange)
+        asker = self._inference.asker(exchange)
         inputs, several, given = await read_pictures(exchange, self.max_body_bytes)
         options = _with(asked, given) if given else asked
-        engine = await self._inference.engine(exchange.principal, options.model)
+        engine = await self._inference.engine(exchange, options.model, asker=asker)
         _check_task(engine)
-        members = await self._inference.run(
-            exchange, engine, inputs, asked=options.top_k, deadline_s=deadline_s
-        )
+        members = await self._inference.run(exchange, engine, inputs, asked=options.top_k, asker=asker)
         return _answer(engine.label, members, several=several, request_id=exchange.request_id)
 
     def begin(self, exchange: Exchange, body: bytes, reply: Reply) -> Pending | None:
         """Begin to answer a request whose model is loaded and whose body needs no multipart parser."""
         if is_multipart(exchange):
             return None
-        deadline_s = self._inference.deadline_s(exchange)
+        asker = self._inference.asker(exchange)
         options = self._from_query(exchange.query)
         inputs, several, given = read_plain(exchange, body)
         if given:
@@ -90,7 +87,7 @@ class ClassificationRoute:
             reply(partial(_raised, result) if isinstance(result, AppError) else partial(answer, result))
 
         return self._inference.begin(
-            engine, inputs, asked=options.top_k, deadline_s=deadline_s, landed=landed, ahead=ahead
+            engine, inputs, asked=options.top_k, asker=asker, landed=landed, ahead=ahead
         )
 
     def _parse_query(self, query: bytes) -> Options:

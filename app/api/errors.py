@@ -36,12 +36,13 @@ STATUS: dict[str, int] = {
     "inference_failed": 500,
     "internal": 500,
     "model_not_ready": 503,
+    "out_of_memory": 503,
     "storage_unavailable": 503,
     "deadline_exceeded": 504,
     "disk_full": 507,
     "not_trainable": 409,
     "training_diverged": 409,
-    "out_of_memory": 409,
+    "not_faster": 409,
 }
 """Every code and its status; `docs/errors.md` has an entry for each (tested)."""
 

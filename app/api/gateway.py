@@ -32,6 +32,8 @@ from app.observability.metrics import Metrics
 Headers = list[tuple[bytes, bytes]]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_WITHOUT_KEY = frozenset({"/health/live", "/health/ready"})
+"""What orchestrators ask, which have no place for a key."""
 _JSON = (b"content-type", b"application/json")
 PRINCIPAL_KEY = "athanor.principal"
 REQUEST_ID_KEY = "athanor.request_id"
@@ -279,7 +281,7 @@ class Gateway:
             receive=receive,
         )
         try:
-            exchange.principal = self._door.admit(headers)
+            exchange.principal = self._door.admit(headers, needs_key=exchange.path not in _WITHOUT_KEY)
         except AppError as error:
             await self._answer(exchange, send, _refusal(error, exchange.request_id))
             return

@@ -4,10 +4,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.access.principal import Principal
 from app.api.gateway import Exchange
-from app.errors import AppError, ClientClosed, DeadlineExceeded, InvalidRequest, ModelNotReady, UnknownModel
+from app.api.patience import awaited, hung_up
+from app.errors import AppError, DeadlineExceeded, InvalidRequest, ModelNotReady, UnknownModel
 from app.runtime.batcher import Member
 from app.runtime.engine import Engine
 from app.runtime.pool import Pool
@@ -16,7 +21,6 @@ _WATCH_AFTER_S = 0.1
 """Requests younger than this are not watched for a hang-up: most are answered before the watch would pay."""
 _MIN_DEADLINE_S = 0.001
 _MAX_DEADLINE_S = 3600.0
-_LOOKUPS = 3
 _SAME_ORDER_S = 10.0
 
 Landed = Callable[[list[Member] | AppError], None]
@@ -25,6 +29,14 @@ Landed = Callable[[list[Member] | AppError], None]
 
 Ahead = Callable[[Member], None]
 """Told in the lane of a member that had the machine to itself, before its flight lands. Raises nothing."""
+
+
+class Asker(NamedTuple):
+    """Who waits for an answer, and until when."""
+
+    caller: str
+    deadline_s: float
+    """Monotonic."""
 
 
 class Flight:
@@ -114,32 +126,40 @@ class Inference:
         self._is_posting = False
         self._deadlines = Deadlines()
 
-    async def engine(self, principal: Principal, reference: str) -> Engine:
-        """The engine of a reference, loaded if need be; held for the caller, who must `let_go` of it."""
-        for _ in range(_LOOKUPS):
-            engine = self._pool.find(principal, reference)
-            if engine is None:
-                engine = await asyncio.to_thread(self._load, principal, reference)
-            if engine.hold():
-                return engine
-            await asyncio.to_thread(self._pool.load, principal, reference)
-        raise ModelNotReady(
-            f"{reference} is being replaced.", param="model", hint="Retry.", retry_after_s=1.0
-        )
+    async def engine(self, exchange: Exchange, reference: str, *, asker: Asker) -> Engine:
+        """The engine of a reference, loaded if need be; held for the caller, who must `let_go` of it. The
+        request's body has been read.
+
+        Raises ClientClosed and DeadlineExceeded, while it is loaded for others, and what the pool says.
+        """
+        principal = exchange.principal
+        if (engine := self.loaded(principal, reference)) is not None:
+            return engine
+        loading = asyncio.get_running_loop().run_in_executor(None, self._acquire, principal, reference)
+        doing = f"{reference} was loaded; the load goes on"
+        try:
+            return await awaited(loading, exchange, deadline_s=asker.deadline_s, doing=doing)
+        except BaseException:  # nobody is there to let go of the engine
+            loading.add_done_callback(_let_go)
+            raise
 
     def loaded(self, principal: Principal, reference: str) -> Engine | None:
         """The same, if it is loaded now."""
         engine = self._pool.find(principal, reference)
         return engine if engine is not None and engine.hold() else None
 
-    def _load(self, principal: Principal, reference: str) -> Engine:
+    def _acquire(self, principal: Principal, reference: str) -> Engine:
         try:
-            return self._pool.load(principal, reference)
+            return self._pool.acquire(principal, reference)
         except UnknownModel as error:
             coming = self._why_missing(principal, reference)
             raise coming or error from error
 
-    def deadline_s(self, exchange: Exchange) -> float:
+    def asker(self, exchange: Exchange) -> Asker:
+        """Who waits for a request's answer, and until when. Raises InvalidRequest."""
+        return Asker(exchange.principal.caller, self._deadline_s(exchange))
+
+    def _deadline_s(self, exchange: Exchange) -> float:
         """Monotonic deadline of a request, from `X-Request-Deadline` (seconds from receipt)."""
         given = exchange.headers.get(b"x-request-deadline")
         if given is None:
@@ -158,14 +178,15 @@ class Inference:
     def begin(
         self,
         engine: Engine,
-        inputs: Sequence[bytes],
+        inputs: Sequence[bytes | NDArray[np.uint8]],
         *,
         asked: object,
-        deadline_s: float,
+        asker: Asker,
         landed: Landed,
         ahead: Ahead | None = None,
     ) -> Flight:
-        """Submit all inputs of a request to a held engine, which is let go of when they have landed.
+        """Submit all inputs of a request (encoded pictures, or windows' pixels) to a held engine, which is
+        let go of when they have landed.
 
         `asked` is what the engine's codec is told of each.
 
@@ -176,10 +197,12 @@ class Inference:
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
+        deadline_s = asker.deadline_s
         flight = Flight(self, engine, members=len(inputs), deadline_s=deadline_s, landed=landed, ahead=ahead)
         try:
             for data in inputs:
                 member = Member(data, deadline_s=deadline_s, asked=asked, resolved=flight.resolved)
+                member.caller = asker.caller
                 engine.submit(member)
                 flight.members.append(member)
         except BaseException:
@@ -189,7 +212,7 @@ class Inference:
         return flight
 
     async def run(
-        self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, asked: object, deadline_s: float
+        self, exchange: Exchange, engine: Engine, inputs: list[bytes], *, asked: object, asker: Asker
     ) -> list[Member]:
         """The same for a coroutine: waits until each input has a result or an error.
 
@@ -206,12 +229,12 @@ class Inference:
             if not future.done():
                 future.set_exception(result) if isinstance(result, AppError) else future.set_result(result)
 
-        flight = self.begin(engine, inputs, asked=asked, deadline_s=deadline_s, landed=landed)
+        flight = self.begin(engine, inputs, asked=asked, asker=asker, landed=landed)
         watch: asyncio.Task[None] | None = None
         try:
             done, _ = await asyncio.wait([future], timeout=_WATCH_AFTER_S)
             if not done:
-                watch = loop.create_task(_watch_for_hang_up(exchange, future))
+                watch = loop.create_task(hung_up(exchange, future))
             return await future
         finally:
             flight.abandon()  # does nothing to what has landed
@@ -237,12 +260,9 @@ class Inference:
         flight.engine.let_go()
 
 
-async def _watch_for_hang_up(exchange: Exchange, future: "asyncio.Future[list[Member]]") -> None:
-    assert exchange.receive is not None
-    while (await exchange.receive())["type"] != "http.disconnect":
-        pass
-    if not future.done():
-        future.set_exception(ClientClosed("The client closed the connection."))
+def _let_go(loading: "asyncio.Future[Engine]") -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().let_go()
 
 
 class Deadlines:

@@ -1,13 +1,16 @@
-"""`/v1/jobs`: every kind of job in one shape; imports can be asked for here, and any job be run again."""
+"""`/v1/jobs`: every kind of job in one shape; imports and compressions can be asked for here, and any job be
+run again."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import ValidationError
 
+from app.access.principal import Principal
 from app.api.deps import IdempotencyKey, PrincipalDep, ServicesDep
 from app.api.schemas.errors import error_responses
 from app.api.schemas.jobs import (
+    CompressJobRequest,
     ImportSpec,
     JobCheckpointList,
     JobCheckpointObject,
@@ -20,11 +23,15 @@ from app.api.schemas.jobs import (
     JobRequest,
     RerunRequest,
 )
+from app.compression.plan import KIND as COMPRESS
+from app.compression.plan import plan_compression
+from app.compression.spec import CompressSpec
 from app.errors import InvalidRequest
 from app.fine_tuning.plan import KINDS as FINE_TUNING_KINDS
 from app.jobs.job import Job, Json
 from app.jobs.service import change_spec
 from app.jobs.states import JobStatus
+from app.services import Services
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -54,7 +61,17 @@ def list_jobs(
 @router.post(
     "",
     status_code=201,
-    responses=error_responses("invalid_payload", "conflict", "quota_exceeded", "disk_full"),
+    responses=error_responses(
+        "invalid_payload",
+        "invalid_request",
+        "invalid_spec",
+        "unknown_model",
+        "unknown_version",
+        "unknown_dataset",
+        "conflict",
+        "quota_exceeded",
+        "disk_full",
+    ),
 )
 def create_job(
     request: JobRequest,
@@ -62,11 +79,15 @@ def create_job(
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> JobObject:
-    """Queue an import. A worker takes it up; `GET /v1/jobs/{id}` shows how far it is."""
+    """Queue an import or a compression. A worker takes it up; `GET /v1/jobs/{id}` shows how far it is."""
+    if isinstance(request, CompressJobRequest):
+        spec = _planned(principal, services, request.spec)
+    else:
+        spec = request.spec.model_dump()
     job = services.jobs.create(
         principal,
         kind=request.kind,
-        spec=request.plain_spec(),
+        spec=spec,
         idempotency_key=idempotency_key,
         priority=request.priority,
         time_limit_s=request.time_limit_s,
@@ -136,7 +157,7 @@ def rerun_job(
             principal, job_id, request.changes, idempotency_key=idempotency_key
         )
     else:
-        spec = _changed(job, request.changes)
+        spec = _changed(principal, services, job, request.changes)
         again = services.jobs.rerun(principal, job_id, spec, idempotency_key=idempotency_key)
     return JobObject.of(again)
 
@@ -163,13 +184,19 @@ def list_job_metrics(
     return JobMetricsList(data=data, has_more=len(metrics) > limit)
 
 
-def _changed(job: Job, changes: Json) -> Json:
-    """The spec of the next job; an import's is checked as `POST /v1/jobs` does, others' by their runs."""
+def _planned(principal: Principal, services: Services, asked: CompressSpec) -> Json:
+    return plan_compression(principal, asked, registry=services.registry, datasets=services.datasets)
+
+
+def _changed(principal: Principal, services: Services, job: Job, changes: Json) -> Json:
+    """The spec of the next job, checked as `POST /v1/jobs` does; other kinds' by their runs."""
     spec = change_spec(job.spec, changes)
-    if job.kind != "import" or not changes:
+    if not changes:
         return spec
     try:
-        return ImportSpec.model_validate(spec).model_dump()
+        if job.kind == COMPRESS:
+            return _planned(principal, services, CompressSpec.model_validate(spec))
+        return ImportSpec.model_validate(spec).model_dump() if job.kind == "import" else spec
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         param = ".".join(["changes", *map(str, first["loc"])])

@@ -159,7 +159,10 @@ def retrieve_artifact(
     )
 
 
-@router.put("/{name}/aliases/{alias}", responses=_VERSION | error_responses("not_servable"))
+@router.put(
+    "/{name}/aliases/{alias}",
+    responses=_VERSION | error_responses("not_servable", "model_not_ready", "out_of_memory"),
+)
 def promote(
     name: str, alias: str, body: AliasTarget, principal: PrincipalDep, services: ServicesDep
 ) -> AliasObject:
@@ -174,7 +177,13 @@ def promote(
 @router.post(
     "/{name}/aliases/{alias}/rollback",
     responses=error_responses(
-        "unknown_model", "unknown_version", "conflict", "not_servable", "storage_unavailable"
+        "unknown_model",
+        "unknown_version",
+        "conflict",
+        "not_servable",
+        "model_not_ready",
+        "out_of_memory",
+        "storage_unavailable",
     ),
 )
 def rollback(name: str, alias: str, principal: PrincipalDep, services: ServicesDep) -> AliasObject:

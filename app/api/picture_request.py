@@ -3,7 +3,6 @@
 import base64
 import binascii
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -86,16 +85,6 @@ def read_query(query: bytes) -> dict[str, object]:
     return dict(pairs)
 
 
-def unknown_option(name: str, known: Sequence[str]) -> InvalidRequest:
-    """What is said of an option that does not exist, or has no value."""
-    near = get_close_matches(name, known, n=1)
-    return InvalidRequest(
-        f"{name}: {'needs a value' if name in known else 'there is no such parameter'}.",
-        param=name,
-        hint=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
-    )
-
-
 def _json(body: bytes) -> Pictures:
     try:
         payload = orjson.loads(body)
@@ -164,6 +153,7 @@ CODES = (
     "overloaded",
     "deadline_exceeded",
     "inference_failed",
+    "out_of_memory",
 )
 """Of errors that any such route may answer."""
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -3,7 +3,6 @@
 The route is hot (see `gateway.py`): `SegmentationRoute` answers; `router` only documents it.
 """
 
-import asyncio
 import base64
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, partial
 from io import BytesIO
+from typing import cast
 
 import orjson
 from fastapi import APIRouter
@@ -18,24 +18,44 @@ from PIL import Image
 
 from app.api.errors import error_object
 from app.api.gateway import Answer, Exchange, Pending, Reply
-from app.api.inference import Inference, server_timing
+from app.api.inference import Asker, Inference, server_timing
+from app.api.patience import aside
 from app.api.picture_request import (
     CODES,
     body_of,
     parameters_of,
     read_pictures,
     read_query,
-    unknown_option,
 )
 from app.api.schemas.errors import error_responses
 from app.api.schemas.segmentation import Segmentation, SegmentationInput, Segmentations, SegmentedPicture
-from app.errors import Internal, InvalidRequest, NotServable
+from app.api.tiling import Tiling
+from app.errors import (
+    AppError,
+    ImageTooLarge,
+    InferenceFailed,
+    Internal,
+    InvalidRequest,
+    NotServable,
+    image_error,
+    unknown_option,
+)
 from app.runtime.batcher import Member
 from app.runtime.engine import Engine
 from app.settings import Settings
-from models.tasks.images import decode_image, probe_image
-from models.tasks.segmentation import PictureMasks, Rendering, SegmentationCodec, cutout, labelmap, overlay
+from models.tasks.images import ImageError, decode_image, probe_image
+from models.tasks.segmentation import (
+    PictureMasks,
+    Rendering,
+    SegmentationCodec,
+    Shares,
+    TiledSegmentationCodec,
+    cutout,
+    labelmap,
+    overlay,
+)
 
+AnyCodec = SegmentationCodec | TiledSegmentationCodec
 PATH = "/v1/segmentation"
 _SEGMENTS = "segments"
 _RENDERINGS: Mapping[str, Rendering] = {"labelmap": labelmap, "overlay": overlay, "cutout": cutout}
@@ -62,33 +82,38 @@ class SegmentationRoute:
     def __init__(self, inference: Inference, settings: Settings) -> None:
         self._inference = inference
         self.max_body_bytes = settings.max_body_bytes
+        self._max_values = settings.max_result_pixels
         self._defaults = Options(model=settings.default_segmenter)
         self._from_query = lru_cache(maxsize=1024)(self._parse_query)
 
     async def __call__(self, exchange: Exchange) -> Answer:
         """Answer one request, whatever its form."""
         options = self._from_query(exchange.query)
-        deadline_s = self._inference.deadline_s(exchange)
+        asker = self._inference.asker(exchange)
         pictures = await read_pictures(exchange, self.max_body_bytes)
         if pictures.options:
             options = _with(options, pictures.options)
-        engine = await self._inference.engine(exchange.principal, options.model)
+        engine = await self._inference.engine(exchange, options.model, asker=asker)
         codec, chosen = _prepare(engine, options)
-        members = await self._inference.run(
-            exchange, engine, pictures.inputs, asked=None, deadline_s=deadline_s
-        )
+        if isinstance(codec, TiledSegmentationCodec):
+            windows = _Windows(self._inference, exchange, engine, codec, asker=asker)
+            members, shares = await windows.shares(pictures.inputs, max_values=self._max_values)
+        else:
+            members = await self._inference.run(exchange, engine, pictures.inputs, asked=None, asker=asker)
+            shares = [member.error or cast(Shares, member.result) for member in members]
         finish = _Finish(engine.label, codec, chosen, options, exchange)
-        loop, began_s = asyncio.get_running_loop(), time.monotonic()
+        began_s = time.monotonic()
+        render = partial(
+            aside, engine.side_pool, exchange=exchange, deadline_s=asker.deadline_s, doing="masks were made"
+        )
         if pictures.are_several:
             results = [
-                await loop.run_in_executor(engine.side_pool, finish.entry, data, member)
-                for data, member in zip(pictures.inputs, members, strict=True)
+                await render(partial(finish.entry, data, one))
+                for data, one in zip(pictures.inputs, shares, strict=True)
             ]
             answer = Answer(orjson.dumps({"results": results}))
         else:
-            answer = await loop.run_in_executor(
-                engine.side_pool, finish.answer, pictures.inputs[0], members[0]
-            )
+            answer = await render(partial(finish.answer, pictures.inputs[0], shares[0]))
         rendered_ms = (time.monotonic() - began_s) * 1e3
         answer.timing = f"{server_timing(members)}, render;dur={rendered_ms:.2f}"
         return answer
@@ -107,7 +132,7 @@ class _Finish:
     def __init__(
         self,
         model: str,
-        codec: SegmentationCodec,
+        codec: AnyCodec,
         chosen: Sequence[int],
         options: Options,
         exchange: Exchange,
@@ -121,23 +146,23 @@ class _Finish:
         self._is_json = self._output == _SEGMENTS or (takes_json and not takes_picture)
         self._request_id = exchange.request_id
 
-    def answer(self, data: bytes, member: Member) -> Answer:
+    def answer(self, data: bytes, shares: Shares | AppError) -> Answer:
         """The whole answer to a request with one picture."""
-        if member.error is not None:
-            raise member.error
+        if isinstance(shares, AppError):
+            raise shares
         if self._is_json:
-            return Answer(orjson.dumps(self._result(data, member)))
+            return Answer(orjson.dumps(self._result(data, shares)))
         headers = [(b"x-athanor-model", self._model.encode())]
-        return Answer(self._picture(data, self._masks(data, member)), content_type=_PNG, headers=headers)
+        return Answer(self._picture(data, self._masks(data, shares)), content_type=_PNG, headers=headers)
 
-    def entry(self, data: bytes, member: Member) -> dict[str, object]:
+    def entry(self, data: bytes, shares: Shares | AppError) -> dict[str, object]:
         """One of several results."""
-        if member.error is not None:
-            return {"model": self._model, "error": error_object(member.error, self._request_id)}
-        return self._result(data, member)
+        if isinstance(shares, AppError):
+            return {"model": self._model, "error": error_object(shares, self._request_id)}
+        return self._result(data, shares)
 
-    def _result(self, data: bytes, member: Member) -> dict[str, object]:
-        masks = self._masks(data, member)
+    def _result(self, data: bytes, shares: Shares) -> dict[str, object]:
+        masks = self._masks(data, shares)
         height, width = masks.size
         result: dict[str, object] = {"model": self._model, "width": width, "height": height}
         if self._output != _SEGMENTS:
@@ -148,9 +173,9 @@ class _Finish:
         ]
         return {**result, "segments": segments}
 
-    def _masks(self, data: bytes, member: Member) -> PictureMasks:
+    def _masks(self, data: bytes, shares: Shares) -> PictureMasks:
         facts = probe_image(data, self._codec.limits)
-        return self._codec.masks_of(member.result, (facts.height, facts.width))  # type: ignore[arg-type]
+        return self._codec.masks_of(shares, (facts.height, facts.width))
 
     def _picture(self, data: bytes, masks: PictureMasks) -> bytes:
         pixels = decode_image(data, limits=self._codec.limits)
@@ -168,11 +193,71 @@ def _base64_png(mask: Image.Image) -> str:
     return base64.b64encode(_png(mask.convert("L"))).decode()
 
 
-def _prepare(engine: Engine, options: Options) -> tuple[SegmentationCodec, tuple[int, ...]]:
+class _Windows:
+    """Pictures of one request through an engine that takes windows; lets go of it in the end."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        exchange: Exchange,
+        engine: Engine,
+        codec: TiledSegmentationCodec,
+        *,
+        asker: Asker,
+    ) -> None:
+        self._engine, self._codec = engine, codec
+        self._exchange, self._asker = exchange, asker
+        self._tiling = Tiling(inference, exchange, engine, asker=asker)
+
+    async def shares(
+        self, inputs: Sequence[bytes], *, max_values: int
+    ) -> tuple[list[Member], list[Shares | AppError]]:
+        """All windows that were run, and the shares of each picture, (labels, height, width), or why it has
+        none: all together are at most `max_values`."""
+        found: list[Shares | AppError] = []
+        try:
+            for data in inputs:
+                held = sum(one.size for one in found if not isinstance(one, AppError))
+                found.append(await self._one(data, max_values - held))
+        finally:
+            self._engine.let_go()
+        return self._tiling.members or [_NOTHING_RAN], found
+
+    async def _one(self, data: bytes, max_values: int) -> Shares | AppError:
+        codec = self._codec
+        try:
+            facts = probe_image(data, codec.limits)
+            if facts.height * facts.width * len(codec.labels) > max_values:
+                return ImageTooLarge(
+                    f"{facts.width} x {facts.height} pixels with {len(codec.labels)} labels are more values "
+                    "than one request may hold.",
+                    param="image",
+                    hint="Send a smaller picture, or fewer, or raise ATHANOR_MAX_RESULT_PIXELS.",
+                )
+            decode = partial(decode_image, data, limits=codec.limits)
+            pixels = await aside(
+                self._engine.side_pool,
+                decode,
+                self._exchange,
+                deadline_s=self._asker.deadline_s,
+                doing="it was decoded",
+            )
+        except ImageError as error:
+            return image_error(error)
+        try:
+            return await self._tiling.shares(pixels, codec.tiles, labels=len(codec.labels))
+        except InferenceFailed as error:
+            return error
+
+
+_NOTHING_RAN = Member(None, deadline_s=0.0, asked=None, resolved=lambda _: None)
+
+
+def _prepare(engine: Engine, options: Options) -> tuple[AnyCodec, tuple[int, ...]]:
     """Codec and indices of the labels that are asked for. Lets go of the engine if it raises."""
     codec = engine.codec
     try:
-        if not isinstance(codec, SegmentationCodec):
+        if not isinstance(codec, SegmentationCodec | TiledSegmentationCodec):
             raise NotServable(f"{engine.label} does not segment.", param="model")
         return codec, tuple(map(partial(_index, codec.labels), options.classes)) or tuple(
             range(len(codec.labels))

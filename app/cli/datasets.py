@@ -94,6 +94,7 @@ def create(  # noqa: PLR0913 - each is an entry of the request
     test_share: Annotated[float | None, typer.Option(min=0, max=1, help="Share held out; 0.1.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the split; 0.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave broken pictures out.")] = False,
+    task: Annotated[str | None, typer.Option(help="classification, segmentation, super-resolution.")] = None,
     url: Url = None,
 ) -> None:
     """Upload files, have every picture checked, and show what came of it."""
@@ -101,7 +102,7 @@ def create(  # noqa: PLR0913 - each is an entry of the request
     body: Json = {
         "name": name,
         "options": {key: value for key, value in options.items() if value is not None},
-        **({} if base is None else {"base": base}),
+        **{key: value for key, value in {"base": base, "task": task}.items() if value is not None},
     }
     if skip_broken:
         body["options"]["skip_broken"] = True
@@ -192,10 +193,11 @@ def _report(version: Json) -> str:
     ]
     if len(labels) > _MAX_LABELS:
         rows.append((f"… {len(labels) - _MAX_LABELS} more", "", "", ""))
-    totals = {split: sum(counts.get(split, {}).values()) for split in _SPLITS}
-    rows.append(("all", *(str(totals[split]) for split in _SPLITS)))
+    if report.get("pixels") is None:  # else a picture counts for each label in its mask
+        totals = {split: sum(counts.get(split, {}).values()) for split in _SPLITS}
+        rows.append(("all", *(str(totals[split]) for split in _SPLITS)))
     lines = [
-        f"{version['id']}: {sum(totals.values())} images, {size(version['bytes'])}, {len(labels)} labels",
+        f"{version['id']}: {report['images']} images, {size(version['bytes'])}, {len(labels)} labels",
         table(("label", *_SPLITS), rows, right=_SPLITS),
     ]
     if report["duplicate_count"]:

@@ -17,9 +17,33 @@ _Reference = Annotated[
         exists=True, dir_okay=False, help="safetensors with samples and the source's own outputs: certifies."
     ),
 ]
+_Labels = Annotated[
+    str | None,
+    typer.Option(help="Labels in the order of the outputs: a file with one a line, or a,b,c."),
+]
 _Fit = Annotated[
-    Literal["crop", "squash", "pad"] | None,
-    typer.Option(help="How pictures meet the size; classification: crop, segmentation: squash."),
+    Literal["crop", "squash", "pad", "tiles"] | None,
+    typer.Option(
+        help="How pictures meet the size; classification: crop, segmentation: squash, "
+        "super-resolution: tiles."
+    ),
+]
+_Size = Annotated[
+    str, typer.Option(help="Input size in pixels, of windows the largest: 224, or HEIGHTxWIDTH.")
+]
+_Interpolation = Annotated[
+    Literal["bicubic", "bilinear", "lanczos", "nearest"], typer.Option(help="How pictures are resized.")
+]
+_Context = Annotated[
+    int | None,
+    typer.Option("--context", min=0, max=512, help="With tiles: pixels around a window, not used."),
+]
+_Overlap = Annotated[
+    int | None, typer.Option(min=0, max=512, help="With tiles: pixels over which they are blended.")
+]
+_Layout = Annotated[
+    Literal["nchw", "nhwc"] | None,
+    typer.Option(help="Order of the input; found from its shape without it."),
 ]
 _Activation = Annotated[
     Literal["sigmoid", "softmax"] | None,
@@ -35,23 +59,18 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
     file: _ReadableFile,
     *,
     name: Annotated[str, typer.Option(help="A new model, or one that gets a further version.")],
-    labels: Annotated[
-        str, typer.Option(help="Labels in the order of the outputs: a file with one a line, or a,b,c.")
-    ],
-    size: Annotated[str, typer.Option(help="Input size in pixels: 224, or HEIGHTxWIDTH.")],
+    labels: _Labels = None,
+    size: _Size,
     task: Annotated[str, typer.Option(help="What it predicts.")] = "classification",
     mean: Annotated[str, typer.Option(help="Subtracted per channel, in 0..255: one number or three.")] = "0",
     std: Annotated[str, typer.Option(help="Divided by per channel, in 0..255: one number or three.")] = "1",
     fit: _Fit = None,
     crop: Annotated[float, typer.Option(help="Share of the central region that `crop` keeps.")] = 0.875,
-    interpolation: Annotated[
-        Literal["bicubic", "bilinear", "lanczos", "nearest"], typer.Option(help="How pictures are resized.")
-    ] = "bicubic",
+    interpolation: _Interpolation = "bicubic",
     activation: _Activation = None,
-    layout: Annotated[
-        Literal["nchw", "nhwc"] | None,
-        typer.Option(help="Order of the input; found from its shape without it."),
-    ] = None,
+    around: _Context = None,
+    overlap: _Overlap = None,
+    layout: _Layout = None,
     channels: Annotated[Literal["rgb", "bgr", "grey"], typer.Option(help="What the network takes.")] = "rgb",
     reference: _Reference = None,
     url: Url = None,
@@ -60,7 +79,7 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
     body: dict[str, Any] = {
         "name": name,
         "task": task,
-        "labels": _labels(labels),
+        "labels": _labels(labels, task),
         "mean": _numbers(mean, option="--mean"),
         "std": _numbers(std, option="--std"),
         "crop": crop,
@@ -68,7 +87,7 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
         "channels": channels,
         **_sides(size),
     }
-    chosen = {"fit": fit, "activation": activation, "layout": layout}
+    chosen = {"fit": fit, "activation": activation, "layout": layout, "context": around, "overlap": overlap}
     body |= {option: value for option, value in chosen.items() if value is not None}
     with service(url) as client:
         from app.cli.follow import follow  # noqa: PLC0415 - 0.3 s that `--help` does not pay
@@ -81,7 +100,11 @@ def import_(  # noqa: PLR0913 - each is an entry of the manifest
     output.result(ended, f"{ended['result']['model']} is ready.")
 
 
-def _labels(text: str) -> list[str]:
+def _labels(text: str | None, task: str) -> list[str] | None:
+    if text is None:
+        if task == "super-resolution":
+            return None
+        raise typer.BadParameter("each output needs one.", param_hint="--labels")
     path = Path(text)
     if "," in text and not path.is_file():
         return [part.strip() for part in text.split(",")]

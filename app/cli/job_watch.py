@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from app.client.client import Client
 
 Json = dict[str, Any]
-_SHOWN = ("train_loss", "loss", "valid_loss", "valid_accuracy")
+_SHOWN = ("train_loss", "loss", "valid_loss", "valid_accuracy", "valid_miou", "valid_psnr")
 """Metrics beside the bar, in this order."""
 
 

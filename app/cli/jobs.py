@@ -273,7 +273,7 @@ def subject_of(job: Json) -> str:
         base = (spec.get("openai") or {}).get("model") or spec["train"]["model"]
         name = spec.get("output_model") or spec.get("suffix")
         return f"{base} → {name}" if name else str(base)
-    return str(spec.get("name") or spec.get("source") or "")
+    return str(spec.get("name") or spec.get("source") or spec.get("model") or "")
 
 
 def _say(context: typer.Context, facts: Json, text: str) -> None:

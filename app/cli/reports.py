@@ -13,7 +13,7 @@ from app.errors import NotFound
 
 if TYPE_CHECKING:
     from app.client.client import Client
-    from models.evaluate.report import TrainingReport
+    from models.evaluate.report import MaskReport, PictureReport, RunReport, TrainingReport
 
 cli = typer.Typer(add_completion=False, help="Show and save the reports of trainings.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def show(context: typer.Context, subject: _Subject, *, url: Url = None) -> None:
     """Show a report: its marks beside those of its comparisons, and the hardest classes."""
     import orjson  # noqa: PLC0415 - what `--help` does not need
 
-    from models.evaluate.report import REPORT_JSON_FILE, TrainingReport  # noqa: PLC0415 - as above
+    from models.evaluate.report import REPORT_JSON_FILE  # noqa: PLC0415 - as above
 
     with service(url) as client:
         name, number = _find(client, subject)
@@ -40,7 +40,7 @@ def show(context: typer.Context, subject: _Subject, *, url: Url = None) -> None:
     if output.as_json:
         output.result(orjson.loads(data), "")
     else:
-        output.result(None, _text(f"{name}:{number}", TrainingReport.model_validate_json(data)))
+        output.result(None, _told(f"{name}:{number}", data))
 
 
 @cli.command("save")
@@ -100,29 +100,107 @@ def _file(client: "Client", name: str, number: int, file: str) -> bytes:
     return client.artifact(name, number, file)
 
 
-def _text(model: str, report: "TrainingReport") -> str:
-    from models.evaluate.quantities import count, decimal, duration, percent  # noqa: PLC0415 - as above
+def _told(model: str, data: bytes) -> str:
+    """What the report says, by what was trained."""
+    from models.evaluate.report import MaskReport, PictureReport, read_report  # noqa: PLC0415 - as above
 
-    evaluation, weights = report.evaluation, report.parameters
+    report = read_report(data)
+    if isinstance(report, MaskReport):
+        return _mask_text(model, report)
+    if isinstance(report, PictureReport):
+        return _picture_text(model, report)
+    return _text(model, report)
+
+
+def _text(model: str, report: "TrainingReport") -> str:
+    from models.evaluate.quantities import count, decimal, percent  # noqa: PLC0415 - as above
+
+    evaluation = report.evaluation
     low, high = evaluation.accuracy_interval
     rows = [
         (_plain(each.name), percent(each.accuracy), percent(each.macro_f1), decimal(each.nll))
         for each in report.comparisons()
     ]
-    seconds = sum(report.times_s.values())
     lines = [
-        f"{model}: {_plain(report.base)} trained on {_plain(report.dataset.reference)} by {report.job_id}",
+        _origin(model, report),
         f"Right on {round(evaluation.accuracy * evaluation.samples)} of {count(evaluation.samples)}"
         f" {report.split} pictures (95% interval {percent(low)} to {percent(high)});"
         f" calibration error {percent(evaluation.ece)}.",
-        f"{count(weights.trainable)} of {count(weights.total)} weights, {count(report.steps)} steps"
-        f" (kept: {count(report.best_step)}), {duration(seconds)}.",
+        _effort(report),
         "",
         table(("", "accuracy", "macro F1", "log loss"), rows, right=("accuracy", "macro F1", "log loss")),
         "",
         _classes(report),
     ]
     return "\n".join(lines)
+
+
+def _origin(model: str, report: "RunReport") -> str:
+    return f"{model}: {_plain(report.base)} trained on {_plain(report.dataset.reference)} by {report.job_id}"
+
+
+def _effort(report: "RunReport") -> str:
+    from models.evaluate.quantities import count, duration  # noqa: PLC0415 - as above
+
+    weights, seconds = report.parameters, sum(report.times_s.values())
+    return (
+        f"{count(weights.trainable)} of {count(weights.total)} weights, {count(report.steps)} steps"
+        f" (kept: {count(report.best_step)}), {duration(seconds)}."
+    )
+
+
+def _mask_text(model: str, report: "MaskReport") -> str:
+    from models.evaluate.quantities import count, percent  # noqa: PLC0415 - as above
+
+    marks, always = report.evaluation, report.evaluation.baseline
+    rows = [
+        ("this run", percent(marks.mean_iou), percent(marks.mean_dice), percent(marks.pixel_accuracy)),
+        (f"{_plain(always.label)} everywhere", percent(always.mean_iou), "", percent(always.pixel_accuracy)),
+    ]
+    hardest = sorted(marks.classes, key=lambda each: (each.iou is None, each.iou or 0.0))
+    labels = [
+        (_plain(each.label), percent(each.iou), percent(each.dice), count(each.pixels), count(each.pictures))
+        for each in hardest[:_MOST_CLASSES]
+    ]
+    columns, measures = ("mean IoU", "mean Dice", "pixel accuracy"), ("IoU", "Dice", "pixels", "pictures")
+    return "\n".join(
+        [
+            _origin(model, report),
+            f"Mean IoU {percent(marks.mean_iou)} on {count(marks.samples)} {report.split} pictures.",
+            _effort(report),
+            "",
+            table(("", *columns), rows, right=columns),
+            "",
+            table(("label, hardest first", *measures), labels, right=measures),
+        ]
+    )
+
+
+def _picture_text(model: str, report: "PictureReport") -> str:
+    from models.evaluate.quantities import count  # noqa: PLC0415 - as above
+
+    marks = report.evaluation
+    rows = [
+        ("this run", f"{marks.psnr:.2f} dB", f"{marks.ssim:.4f}"),
+        ("cubic interpolation", f"{marks.cubic_psnr:.2f} dB", f"{marks.cubic_ssim:.4f}"),
+    ]
+    pictures = [
+        (_plain(each.name), f"{each.gain:+.2f} dB", f"{each.psnr:.2f} dB", f"{each.ssim:.4f}")
+        for each in marks.worst
+    ]
+    columns, measures = ("PSNR", "SSIM"), ("gain", "PSNR", "SSIM")
+    return "\n".join(
+        [
+            _origin(model, report),
+            f"{marks.gain:+.2f} dB over cubic interpolation on {count(marks.samples)} {report.split}"
+            f" pictures, {marks.scale} times as large.",
+            _effort(report),
+            "",
+            table(("", *columns), rows, right=columns),
+            "",
+            table(("picture, least gain first", *measures), pictures, right=measures),
+        ]
+    )
 
 
 def _classes(report: "TrainingReport") -> str:

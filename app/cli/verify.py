@@ -59,6 +59,10 @@ def _facts(certificate: "Certificate") -> dict[str, str]:
             "smallest cosine": f"{agreement.cosine:.7f}",
             "labels kept": f"{agreement.top1:.0%} of {agreement.decided}",
         }
+        if agreement.same_label is not None:
+            facts["same label"] = (
+                f"{agreement.same_label:.2%} of all (at least {agreement.least_same_label:.2%})"
+            )
     if certificate.latency_ms is not None:
         facts["one image"] = f"{certificate.latency_ms:.2f} ms"
     return facts | {"runtime": certificate.runtime, "at": certificate.created_at}

@@ -13,6 +13,7 @@ from models.manifest import Task
 
 MAX_FILES = 256
 """Of one data set version; an archive holds any number of images."""
+_TASKS = (Task.CLASSIFICATION, Task.SEGMENTATION, Task.SUPER_RESOLUTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +42,16 @@ def plan_dataset(
         Conflict: the data set exists and is for another task.
 
     """
-    if plan.task is not Task.CLASSIFICATION:
-        raise InvalidRequest(
-            f"Data sets for {plan.task} cannot be made yet.", param="task", hint="classification can."
-        )
+    if plan.task not in _TASKS:
+        hint = f"{', '.join(_TASKS)} can."
+        raise InvalidRequest(f"Data sets for {plan.task} cannot be made yet.", param="task", hint=hint)
     _check_files(principal, plan.file_ids, files)
     base = None
     if plan.base is not None:
         base = datasets.get_version(principal, plan.base, param="base")
+        if base.task != plan.task:
+            what = f"The data set {base.reference} is for {base.task}, not for {plan.task}."
+            raise InvalidRequest(what, param="base", hint=f"Name one that is for {plan.task}.")
     name = plan.name or (base.name if base is not None else "")
     check_dataset_name(name)
     datasets.check_task(principal, name, plan.task.value)

@@ -84,6 +84,8 @@ class ModelRow(Base):
     created_at: Mapped[float] = mapped_column(Float)
     deleted_at: Mapped[float | None] = mapped_column(Float)
     """A deleted model keeps its row: if its name comes back, so does the count of its versions."""
+    serving: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """{pinned, instances, threads, max_batch} as somebody has set them."""
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
 
@@ -280,4 +282,6 @@ class TuningRow(Base):
     machine: Mapped[str] = mapped_column(String(64), primary_key=True)
     """Hash of CPU model, cores, runtime version and provider."""
     plan: Mapped[dict[str, Any]] = mapped_column(JSON)
+    memory: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """{shape of the engine: {held_bytes, peak_bytes}}, as measured when it was last loaded."""
     created_at: Mapped[float] = mapped_column(Float)

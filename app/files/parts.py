@@ -18,9 +18,10 @@ from app.access.principal import Principal
 from app.db.revision import lock_revision
 from app.db.session import Database
 from app.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
+from app.files.keeping import plain_filename
 from app.files.parts_repository import PartFacts, UploadFacts, UploadRepository, UploadStatus
 from app.files.repository import FileFacts
-from app.files.service import FileService, check_purpose, plain_filename
+from app.files.service import FileService, check_purpose
 from app.files.upload import Upload, too_large
 from app.ids import new_id
 from app.storage.objects import ObjectStore

@@ -5,7 +5,6 @@ with files.begin() as upload:      # temporary file in the data dir
     files.commit(principal, upload, filename=…, purpose=…)   # object first, durably; then the row
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Literal
@@ -16,9 +15,9 @@ from app.access.principal import Principal
 from app.db.revision import lock_revision
 from app.db.session import Database
 from app.errors import InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
+from app.files.keeping import keep
 from app.files.repository import FileFacts, FilePage, FileRepository
 from app.files.upload import Upload, too_large
-from app.ids import new_id
 from app.jobs.needs import NeedsRepository
 from app.settings import Settings
 from app.storage.leftovers import drop_leftovers
@@ -27,7 +26,6 @@ from app.storage.reclaim import reclaim
 
 DEFAULT_PURPOSE = "user_data"
 _MAX_PURPOSE = 64
-_MAX_FILENAME = 255
 _FORM_BYTES = 64 << 10  # what a form may add around a file
 
 
@@ -70,20 +68,9 @@ class FileService:
         `also` is done in the same transaction."""
         check_purpose(purpose)
         stored = self._objects.put_file(principal, upload.finish(), move=True)
-        facts = FileFacts(
-            id=new_id("file"),
-            filename=plain_filename(filename),
-            purpose=purpose,
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            created_at=time.time(),
-        )
         try:
             with self._database.begin() as session:
-                lock_revision(session)  # from here to the commit nobody reclaims the bytes
-                if not self._objects.exists(principal, stored.sha256):
-                    raise StorageUnavailable("The same bytes were deleted just now.", hint="Try again.")
-                FileRepository(session).add(principal, facts)
+                facts = keep(session, self._objects, principal, stored, filename=filename, purpose=purpose)
                 also(session, facts)
         except BaseException:
             with suppress(StorageUnavailable):  # the first error is the one to tell
@@ -135,12 +122,6 @@ def check_purpose(purpose: str) -> None:
     """Raises InvalidRequest for what no file is for."""
     if not 0 < len(purpose) <= _MAX_PURPOSE or not purpose.isprintable():
         raise InvalidRequest(f"A purpose has 1 to {_MAX_PURPOSE} characters.", param="purpose")
-
-
-def plain_filename(text: str) -> str:
-    """The last segment of what a client calls its file, printable, at most 255 characters."""
-    name = text.replace("\\", "/").rpartition("/")[2]
-    return "".join(letter for letter in name if letter.isprintable()).strip()[-_MAX_FILENAME:] or "file"
 
 
 def _found(facts: FileFacts | None, file_id: str) -> FileFacts:

@@ -21,13 +21,14 @@ from models.catalogue import CATALOGUE, Kind, UnknownMethod
 from models.catalogue.adapters import Adapter, why_not
 from models.catalogue.architectures import Architecture, of_network
 from models.manifest import WEIGHTS_FILE, Task
-from models.train.resolve import default_learning_rate
-from models.train.spec import CHOICES, Choice, TrainSpec
+from models.train.resolve import default_learning_rate, settled_scale
+from models.train.spec import CHOICES, Choice, SpecError, TrainSpec
 
 FINE_TUNE, PREFLIGHT = "fine_tune", "preflight"
 KINDS = (FINE_TUNE, PREFLIGHT)
 _FILE = ("file_", "file-")
 _RECENT_FILES = 100
+_SHOWN_METHODS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class _Base:
     tasks: frozenset[Task]
     architecture: Architecture
     is_trained: bool
+    scale: int | None = None
+    """Of super-resolution: how many times larger pictures it makes; from scratch it is still open."""
 
 
 def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: References, *, dry_run: bool) -> Plan:
@@ -76,7 +79,7 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
     spec = _with_multiplied_rate(spec, base, hyperparameters(around)["learning_rate_multiplier"])
     _check_task(spec, base, is_given=raw.get("task") is not None)
     _check_base(spec, base)
-    data = _find_data(principal, around, spec, where)
+    data = _find_data(principal, around, spec, base, where)
     _check_output(principal, around, spec, where.registry)
     train = spec.model_copy(update={"model": base.reference}).model_dump(mode="json")
     return Plan(
@@ -129,6 +132,7 @@ def _find_base(principal: Principal, text: str, registry: Registry) -> _Base:
         tasks=frozenset({model.task}),
         architecture=architecture,
         is_trained=True,
+        scale=None if version.manifest.tiles is None else version.manifest.tiles.scale,
     )
 
 
@@ -177,9 +181,11 @@ def _check_task(spec: TrainSpec, base: _Base, *, is_given: bool) -> None:
     for param, kind, choice in _choices(spec):
         if spec.task not in choice.row(kind).tasks:
             fitting = [row.id for row in CATALOGUE.find(kind=kind, task=spec.task)]
-            near = get_close_matches(choice.method, fitting, n=3, cutoff=0.4) or fitting[:5]
+            near = get_close_matches(choice.method, fitting, n=3, cutoff=0.4)
+            known = list(dict.fromkeys([*near, *fitting]))[:_SHOWN_METHODS]
             what = f"{choice.method} is not for {spec.task}."
-            raise InvalidSpec(what, param=f"{param}.method", hint=f"These are: {', '.join(near)}.")
+            hint = f"These are: {', '.join(known)}." if known else f"Leave it out: none is for {spec.task}."
+            raise InvalidSpec(what, param=f"{param}.method", hint=hint)
 
 
 def _choices(spec: TrainSpec) -> list[tuple[str, Kind, Choice]]:
@@ -198,6 +204,8 @@ def _check_base(spec: TrainSpec, base: _Base) -> None:
     assert isinstance(row, Adapter)
     if (refused := why_not(row, base.architecture, is_trained=base.is_trained)) is not None:
         raise InvalidSpec(refused[0], param="adapter.method", hint=refused[1])
+    if spec.task is Task.SUPER_RESOLUTION:
+        _check_scale(spec, base, ratio=None)
     if spec.image_size is None:
         return
     if (refused := base.architecture.why_not_side(spec.image_size)) is not None:
@@ -207,7 +215,14 @@ def _check_base(spec: TrainSpec, base: _Base) -> None:
 # -- data --------------------------------------------------------------------------------------------
 
 
-def _find_data(principal: Principal, around: Around, spec: TrainSpec, where: References) -> Json:
+def _check_scale(spec: TrainSpec, base: _Base, *, ratio: int | None) -> None:
+    try:
+        settled_scale(spec, base.architecture, ratio=ratio, own=base.scale)
+    except SpecError as error:
+        raise InvalidSpec(error.message, param=error.param, hint=error.hint) from error
+
+
+def _find_data(principal: Principal, around: Around, spec: TrainSpec, base: _Base, where: References) -> Json:
     """`training_file`, `validation_file` and `dataset` of the spec: files, or a version of a data set."""
     if around.training_file is not None and around.dataset is not None:
         hint = "A data set is made of the file; name one of them."
@@ -230,6 +245,8 @@ def _find_data(principal: Principal, around: Around, spec: TrainSpec, where: Ref
         what = f"The data set {version.reference} is for {version.task}, not for {spec.task}."
         raise InvalidSpec(what, param=param, hint=f"Name one that is for {spec.task}.")
     _check_labels(spec, version.report)
+    if spec.task is Task.SUPER_RESOLUTION:
+        _check_scale(spec, base, ratio=version.report.get("ratio"))
     return {"training_file": None, "validation_file": None, "dataset": version.reference}
 
 

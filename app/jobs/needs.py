@@ -26,6 +26,9 @@ _UNFINISHED = tuple(status.value for status in JobStatus if not status.has_ended
 _NAMED = 3
 """Jobs that a refusal names; of more, it says how many."""
 _DATASET = "dataset"
+_OF_A_MODEL = frozenset({"super_resolution", "compress"})
+"""Kinds whose spec names, as `model`, a version that they use."""
+_COMPRESS = "compress"
 
 Line = tuple[str, int | None]
 """A version of a model or data set; without a number, any of its versions may be meant."""
@@ -39,7 +42,7 @@ class Needs:
     models: frozenset[Line] = frozenset()
     datasets: frozenset[Line] = frozenset()
     output_model: str | None = None
-    """The model that gets a further version."""
+    """The model that gets a further version. What `compress` names may be new."""
     output_dataset: str | None = None
     """The data set that gets one, or that is made."""
 
@@ -49,6 +52,8 @@ def needs_of(kind: str, spec: Json) -> Needs:
     model."""
     train = spec.get("train")
     base = train.get("model") if isinstance(train, dict) else None
+    if kind in _OF_A_MODEL:
+        base = spec.get("model")
     files, source = spec.get("file_ids"), spec.get("source")
     return Needs(
         files=frozenset(
@@ -60,7 +65,7 @@ def needs_of(kind: str, spec: Json) -> Needs:
         ),
         models=frozenset(_model(base)),
         datasets=frozenset([*_dataset(spec.get("dataset")), *_dataset(spec.get("base"))]),
-        output_model=next(iter(_texts(spec.get("output_model"))), None),
+        output_model=None if kind == _COMPRESS else next(iter(_texts(spec.get("output_model"))), None),
         output_dataset=spec.get("name") if kind == _DATASET else None,
     )
 

@@ -21,6 +21,8 @@ from app.storage.objects import Stored
 
 KEEP_NEWEST = 3
 """Checkpoints of a job that are kept, besides the best."""
+_MARKS = ("valid_psnr", "valid_miou", "valid_accuracy")
+"""What validations are judged by, one of them by task; higher is better."""
 CHECKPOINTED_ATTEMPT = "checkpointed_attempt"
 """The fact that names the last attempt that made a checkpoint."""
 
@@ -86,17 +88,22 @@ def _delete(*which: ColumnElement[bool]) -> Delete:
 
 def needed(checkpoints: Sequence[JobCheckpoint]) -> set[int]:
     """Steps of those that are kept, of checkpoints newest first: the newest, and the one with the highest
-    `valid_accuracy` in its metrics, of equals the lowest `valid_loss`."""
+    `valid_psnr`, `valid_miou` or `valid_accuracy`, whichever is in its metrics, of equals the lowest
+    `valid_loss`."""
     steps = {checkpoint.step for checkpoint in checkpoints[:KEEP_NEWEST]}
-    validated = [one for one in reversed(checkpoints) if one.metrics.get("valid_accuracy") is not None]
+    validated = [one for one in reversed(checkpoints) if _mark(one) is not None]
     if validated:
         steps.add(max(validated, key=_rank).step)
     return steps
 
 
+def _mark(checkpoint: JobCheckpoint) -> float | None:
+    marks = (checkpoint.metrics.get(name) for name in _MARKS)
+    return next((float(mark) for mark in marks if mark is not None), None)
+
+
 def _rank(checkpoint: JobCheckpoint) -> tuple[float, float]:
-    metrics = checkpoint.metrics
-    return float(metrics["valid_accuracy"]), -float(metrics.get("valid_loss") or 0.0)
+    return _mark(checkpoint) or 0.0, -float(checkpoint.metrics.get("valid_loss") or 0.0)
 
 
 def _write(session: Session, job_id: str, token: int, note: Note) -> JobRow:

@@ -59,7 +59,7 @@ class Metrics:
             ("model", "stage"),
             registry=self.registry,
         )
-        self._add_gauges()
+        self._add_models()
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._noted: deque[tuple[Callable[..., None], tuple[float, ...]]] = deque()
         self.note = self._noted.append
@@ -67,12 +67,38 @@ class Metrics:
         self._settling = threading.Lock()
         self._by_route: dict[str, Callable[[float, float], None]] = {}
 
-    def _add_gauges(self) -> None:
+    def _add_models(self) -> None:
+        self._pixels = Counter(
+            "athanor_window_pixels",
+            "Pixels of pictures in windows: `picture` their own, `added` what margins, overlaps and "
+            "rounding up make of them besides.",
+            ("model", "of"),
+            registry=self.registry,
+        )
         self._queue_depth = Gauge(
             "athanor_queue_depth", "Inputs waiting now.", ("model",), registry=self.registry
         )
         self.models_loaded = Gauge(
             "athanor_models_loaded", "Versions loaded in this process.", registry=self.registry
+        )
+        self._memory = Gauge(
+            "athanor_model_memory_bytes",
+            "What loaded versions hold together, as weighed when they were loaded.",
+            registry=self.registry,
+        )
+        self._memory_limit = Gauge(
+            "athanor_model_memory_limit_bytes", "What they may hold together.", registry=self.registry
+        )
+        self._loads = Counter("athanor_model_loads", "Versions loaded.", registry=self.registry)
+        self._evictions = Counter(
+            "athanor_model_evictions", "Versions unloaded to make room for another.", registry=self.registry
+        )
+        self._load_refusals = Counter(
+            "athanor_model_load_refusals",
+            "Loads that were refused or failed: model_not_ready (those in the way are pinned or in use), "
+            "not_servable (too large, or broken), out_of_memory.",
+            ("reason",),
+            registry=self.registry,
         )
         self._refusal_seconds = Histogram(
             "athanor_refusal_seconds",
@@ -105,6 +131,25 @@ class Metrics:
         pair[1].observe(seconds)
         if status in (429, 503, 504):
             self._refusal_seconds.labels(str(status)).observe(seconds)
+
+    def model_memory(self, held_bytes: Callable[[], int], limit_bytes: int) -> None:
+        """Read what models hold when scraped."""
+        self._memory.set_function(lambda: float(held_bytes()))
+        self._memory_limit.set(limit_bytes)
+
+    def loaded(self, models: int) -> None:
+        """A version was loaded; so many are now."""
+        self._loads.inc()
+        self.models_loaded.set(models)
+
+    def evicted(self, models: int) -> None:
+        """A version made room for another; so many are loaded now."""
+        self._evictions.inc()
+        self.models_loaded.set(models)
+
+    def load_refused(self, reason: str) -> None:
+        """A version was not loaded."""
+        self._load_refusals.labels(reason).inc()
 
     def for_model(self, model: str) -> "RuntimeMetrics":
         """The children of one model's metrics."""
@@ -144,6 +189,11 @@ class RuntimeMetrics:
         self._infer.observe(infer_s)
         self._encode.observe(encode_s)
         self._answered.inc(size)
+
+    def windows(self, *, picture_pixels: int, window_pixels: int) -> None:
+        """One picture was cut into windows that have so many pixels together."""
+        self._metrics._pixels.labels(self._model, "picture").inc(picture_pixels)
+        self._metrics._pixels.labels(self._model, "added").inc(window_pixels - picture_pixels)
 
     def waited(self, seconds: float) -> None:
         """One input left the queue."""

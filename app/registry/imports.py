@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.access.principal import Principal
-from app.errors import Conflict, InvalidRequest, NotFound, UnknownModel
+from app.errors import Conflict, InvalidPayload, InvalidRequest, NotFound, UnknownModel
 from app.files.repository import FileFacts
 from app.files.service import FileService
 from app.registry.reference import check_model_name
 from app.registry.service import Registry
 from models.manifest import Task
 
-_IMPORTED = (Task.CLASSIFICATION, Task.SEGMENTATION)
+_IMPORTED = (Task.CLASSIFICATION, Task.SEGMENTATION, Task.SUPER_RESOLUTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ImportPlan:
     task: Task
     options: dict[str, Any]
     """`labels`, `mean`, `std`, `size` or `height` and `width`, `fit`, `crop`, `interpolation`, `activation`,
-    `layout`, `channels`."""
+    `layout`, `channels`, `context`, `overlap`."""
     reference_id: str | None
 
 
@@ -40,6 +40,7 @@ def plan_import(
     """
     check_model_name(plan.name)
     check_use(plan.task, fit=plan.options["fit"], activation=plan.options["activation"])
+    _check_labels(plan.task, plan.options["labels"])
     options = {key: value for key, value in plan.options.items() if value is not None}
     options.setdefault("fit", default_fit(plan.task))
     options |= _sides(options.pop("size", None), options.get("height"), options.get("width"))
@@ -66,8 +67,20 @@ def plan_import(
     }
 
 
-def default_fit(task: Task) -> Literal["crop", "squash"]:
-    """How pictures meet a network's size if nobody says it: masks are of the whole picture."""
+def _check_labels(task: Task, labels: list[str] | None) -> None:
+    if task is Task.SUPER_RESOLUTION and labels:
+        raise InvalidRequest("Pictures have no labels.", param="labels", hint="Leave them out.")
+    if task is not Task.SUPER_RESOLUTION and not labels:
+        raise InvalidPayload(
+            "The labels are missing.", param="labels", hint="Give each output a label, in their order."
+        )
+
+
+def default_fit(task: Task) -> Literal["crop", "squash", "tiles"]:
+    """How pictures meet a network's size if nobody says it: masks are of the whole picture, and what makes
+    pictures larger makes all of them larger."""
+    if task is Task.SUPER_RESOLUTION:
+        return "tiles"
     return "squash" if task is Task.SEGMENTATION else "crop"
 
 
@@ -80,13 +93,25 @@ def check_use(task: Task, *, fit: str | None, activation: str | None, within: st
     """
     if task not in _IMPORTED:
         raise InvalidRequest(
-            f"Models for {task} cannot be imported yet.", param="task", hint=f"{' and '.join(_IMPORTED)} can."
+            f"Models for {task} cannot be imported yet.", param="task", hint=f"{', '.join(_IMPORTED)} can."
+        )
+    if task is Task.SUPER_RESOLUTION and fit not in (None, "tiles"):
+        raise InvalidRequest(
+            "A picture that is to become larger goes through in windows.",
+            param=f"{within}fit",
+            hint="Leave `fit` out.",
+        )
+    if task is Task.CLASSIFICATION and fit == "tiles":
+        raise InvalidRequest(
+            "A classifier sees a picture as a whole.",
+            param=f"{within}fit",
+            hint="Give `fit` crop, squash or pad.",
         )
     if task is Task.SEGMENTATION and fit == "crop":
         raise InvalidRequest(
             "A segmenter must see the whole picture, for its masks are as large.",
             param=f"{within}fit",
-            hint="Give `fit` squash or pad.",
+            hint="Give `fit` squash, pad or tiles.",
         )
     if task is not Task.SEGMENTATION and activation is not None:
         raise InvalidRequest(

@@ -12,7 +12,7 @@ from app.access.principal import Principal
 from app.db.tables import AliasRow, ApiKeyRow, ModelRow, VersionRow
 from app.ids import new_id
 from app.registry.reference import DEFAULT_ALIAS
-from app.registry.snapshot import ModelFacts, VersionFacts
+from app.registry.snapshot import ModelFacts, ServingOptions, VersionFacts
 from models.manifest import Artifact, Certificate, Manifest, Task
 
 
@@ -39,7 +39,8 @@ class RegistryRepository:
         if name is not None:
             wanted.append(ModelRow.name == name)
         columns = (ModelRow.id, ModelRow.tenant_id, ModelRow.name, ModelRow.task, ModelRow.created_at)
-        models = self._session.execute(select(*columns).where(*wanted).order_by(ModelRow.name)).all()
+        query = select(*columns, ModelRow.serving).where(*wanted).order_by(ModelRow.name)
+        models = self._session.execute(query).all()
         aliases, versions = self._aliases(wanted), self._versions(wanted, known)
         return {
             (model.tenant_id, model.name): ModelFacts(
@@ -48,6 +49,7 @@ class RegistryRepository:
                 aliases=aliases.get(model.id, {}),
                 versions=versions.get(model.id, {}),
                 created_at=model.created_at,
+                serving=ServingOptions(**model.serving or {}),
             )
             for model in models
         }
@@ -179,7 +181,7 @@ class RegistryRepository:
         """Delete a model with all it has; its row stays, so that no number is ever given twice."""
         self._session.execute(delete(AliasRow).where(AliasRow.model_id == model.id))
         self._session.execute(delete(VersionRow).where(VersionRow.model_id == model.id))
-        model.deleted_at = time.time()
+        model.deleted_at, model.serving = time.time(), None
 
     def hashes(self, model: ModelRow, number: int | None = None) -> set[str]:
         """Hashes of the files of one version, or of all versions, of a model."""

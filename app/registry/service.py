@@ -8,7 +8,7 @@ object store first and durably; only then a row speaks of them.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -30,7 +30,7 @@ from app.registry.reference import (
     unknown_alias,
 )
 from app.registry.repository import RegistryRepository
-from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
+from app.registry.snapshot import ModelFacts, ServingOptions, SnapshotData, VersionFacts
 from app.storage.objects import ObjectStore, Stored
 from app.storage.reclaim import reclaim
 from models.manifest import CERTIFICATE_FILE, MANIFEST_FILE, Artifact, Certificate, Manifest
@@ -181,6 +181,16 @@ class Registry:
                 bump_revision(session_)
             elif row.version_number != version.number:
                 refuse_checkpoint(version.name, alias, row.version_number)
+
+    # -- serving -------------------------------------------------------------------------------------
+
+    def set_serving(self, principal: Principal, name: str, options: ServingOptions) -> None:
+        """Say how a model shall be served; every gateway follows. Raises UnknownModel."""
+        with self._change(None) as (session, repository):
+            model = _model(repository, principal, name)
+            if ServingOptions(**model.serving or {}) != options:
+                model.serving = asdict(options)
+                bump_revision(session)
 
     # -- reading -------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What the registry knows, as immutable values: handed out by the service, kept in memory by gateways."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.access.principal import Principal
 from models.manifest import Artifact, Certificate, Manifest, Task
@@ -27,6 +27,20 @@ class VersionFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """How a model shall be served; None leaves it to what is the default, or was measured."""
+
+    pinned: bool | None = None
+    """What the bare name means stays loaded; None: only if it is the default classifier."""
+    instances: int | None = None
+    """Runs at once."""
+    threads: int | None = None
+    """Threads of a run."""
+    max_batch: int | None = None
+    """Most inputs per run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """A named line of versions and what points at them."""
 
@@ -38,6 +52,7 @@ class ModelFacts:
     """In ascending order of number."""
     created_at: float
     """UTC, seconds since the epoch."""
+    serving: ServingOptions = field(default_factory=ServingOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

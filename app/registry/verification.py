@@ -9,9 +9,8 @@ from app.access.principal import SYSTEM
 from app.db import migrate
 from app.db.session import Database
 from app.errors import NotServable, ParityFailed, StorageUnavailable
-from app.registry.reference import DEFAULT_ALIAS, parse_reference, unknown_alias
+from app.registry.finding import find_version
 from app.registry.service import Registry
-from app.registry.snapshot import VersionFacts
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from models.export import parity
@@ -37,11 +36,11 @@ def verify(settings: Settings, text: str) -> Verification:
         NotServable, StorageUnavailable: the files, or the rows, cannot be had whole.
 
     """
-    _require_database(settings)
+    require_database(settings)
     objects = ObjectStore.from_settings(settings)
     database = Database(settings.sqlalchemy_url)
     try:
-        name, version = _find(Registry(database, objects), text)
+        name, version = find_version(Registry(database, objects), SYSTEM, text)
     finally:
         database.close()
     model = f"{name}:{version.number}"
@@ -61,7 +60,8 @@ def verify(settings: Settings, text: str) -> Verification:
     return Verification(model=model, stored=version.certificate, computed=computed)
 
 
-def _require_database(settings: Settings) -> None:
+def require_database(settings: Settings) -> None:
+    """Raises StorageUnavailable where nothing was kept yet, or by another release."""
     if not settings.database_url and not (settings.data_dir / "athanor.db").exists():
         raise StorageUnavailable(
             f"Nothing has been kept in {settings.data_dir} yet.",
@@ -69,15 +69,3 @@ def _require_database(settings: Settings) -> None:
         )
     if not migrate.is_current(settings.sqlalchemy_url):
         raise StorageUnavailable("The database is of another release.", hint="Run `athanor migrate`.")
-
-
-def _find(registry: Registry, text: str) -> tuple[str, VersionFacts]:
-    reference = parse_reference(text)
-    number = reference.number
-    if number is None:
-        aliases = registry.get_model(SYSTEM, reference.name).aliases
-        alias = reference.alias or DEFAULT_ALIAS
-        if alias not in aliases:
-            raise unknown_alias(reference.name, alias, aliases, param="model")
-        number = aliases[alias]
-    return reference.name, registry.get_version(SYSTEM, reference.name, number)

@@ -4,23 +4,33 @@
        │                            │
        └ full: Overloaded           └ cancelled members are dropped, late ones told so
 
+A batch has one size of input: that of the member which is next: callers share the time of an engine, in
+measured seconds (`fair_queue.py`). What it may hold is counted in inputs of full size; smaller ones count by
+their pixels, so that no batch takes longer than one of full inputs.
+
 Members resolve independently: nothing that happens to one is visible to another. The batcher knows
 neither images nor sessions; threads and clock come from outside, so its tests need neither.
 """
 
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import AppError, DeadlineExceeded, Overloaded
 from app.observability.metrics import RuntimeMetrics
+from app.runtime.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_ROUNDING = 1e-6
+_FIRST_GUESS_S = 1e-3
+"""What a member takes, as long as nothing has been measured."""
 
 
 class Opened(Protocol):
@@ -47,6 +57,8 @@ class Member:
         "batch",
         "batch_limit",
         "batch_size",
+        "caller",
+        "cost",
         "deadline_s",
         "decode_s",
         "encode_s",
@@ -58,6 +70,7 @@ class Member:
         "queue_s",
         "resolved",
         "result",
+        "shape",
     )
 
     def __init__(
@@ -72,6 +85,12 @@ class Member:
         """Encoded bytes; opened by the engine; pixels once prepared aside; None once in a batch."""
         self.asked = asked
         """What its codec is told when it makes the answer: of a classifier, how many labels to name."""
+        self.shape: tuple[int, ...] | None = None
+        """(h, w, 3) of an input that is not of the engine's one size. Only equals share a batch."""
+        self.cost = 1.0
+        """Its share of an input of full size."""
+        self.caller = ""
+        """Who sent it: callers share the engine's time."""
         self.deadline_s = deadline_s
         """Monotonic time after which the answer is of no use."""
         self.resolved = resolved
@@ -142,29 +161,34 @@ class Batcher:
         self._lanes = lanes
         self._clock = clock
         self._metrics = metrics
-        self._queue: deque[Member] = deque()
+        self._queue: FairQueue[Member] = FairQueue()
         self._lock = threading.Lock()
         self._gates: list[threading.Lock] = []
         """Of lanes that wait. The one that came last is woken first: its caches are still warm."""
         self._free_lanes = 0
         """Lanes inside `take`, waiting or just woken."""
-        self._preparing = 0
+        self._preparing: Counter[str] = Counter()
+        """Places reserved, by caller."""
         self._is_closed = False
         self._seconds_per_member = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue) + self._preparing
+        return len(self._queue) + self._preparing.total()
 
-    @property
-    def is_full(self) -> bool:
-        """The next offer would be refused."""
-        return len(self._queue) + self._preparing >= self._capacity
+    def expected_wait_s(self, caller: str = "") -> float:
+        """Seconds until a member offered now would be answered, by the pace measured so far: of the others
+        that wait, each caller's come in turns with its own."""
+        turns = (self._queue.waiting(caller) + 1) * self._queue.callers_with({caller})
+        return min(len(self) + 1, turns) * self._seconds_per_member / self._lanes
 
-    def expected_wait_s(self) -> float:
-        """Seconds until a member offered now would be answered, by the pace measured so far."""
-        return (len(self) + 1) * self._seconds_per_member / self._lanes
+    def _has_no_place(self, caller: str) -> bool:
+        """The queue is full, and this caller has its share of it."""
+        if len(self) < self._capacity:
+            return False
+        its_own = self._queue.waiting(caller) + self._preparing[caller]
+        return its_own >= self._capacity // self._queue.callers_with(self._preparing.keys() | {caller})
 
-    def admit(self, deadline_s: float) -> None:
+    def admit(self, deadline_s: float, caller: str = "") -> None:
         """Refuse at the door what cannot be served: a full queue, or a deadline that cannot be met.
 
         Raises:
@@ -172,10 +196,10 @@ class Batcher:
             DeadlineExceeded: when the measured pace says that the answer would come too late.
 
         """
-        if self.is_full:
+        if self._has_no_place(caller):
             self._metrics.refused("overloaded")
-            raise self._overloaded()
-        wait_s = self.expected_wait_s()
+            raise self._overloaded(caller)
+        wait_s = self.expected_wait_s(caller)
         if self._clock() + wait_s > deadline_s:
             self._metrics.refused("deadline")
             raise DeadlineExceeded(
@@ -184,41 +208,46 @@ class Batcher:
                 hint="Give a later deadline, or retry when the service is less busy.",
             )
 
-    def _overloaded(self) -> Overloaded:
+    def _overloaded(self, caller: str) -> Overloaded:
         return Overloaded(
             f"{len(self)} inputs wait already; the queue holds {self._capacity}.",
             hint="Retry after the time in Retry-After.",
-            retry_after_s=max(0.05, self.expected_wait_s()),
+            retry_after_s=max(0.05, self.expected_wait_s(caller)),
         )
 
     def offer(self, member: Member) -> None:
         """Queue a member whose payload a lane can take as it is."""
         member.accepted_s = self._clock()
         with self._lock:
-            self._refuse_if_full()
+            self._refuse_if_full(member.caller)
             self._append(member)
 
-    def reserve(self) -> None:
+    def reserve(self, caller: str = "") -> None:
         """Take a place in the queue for a member that must be prepared first; `enqueue` or `release` it."""
         with self._lock:
-            self._refuse_if_full()
-            self._preparing += 1
+            self._refuse_if_full(caller)
+            self._preparing[caller] += 1
 
-    def _refuse_if_full(self) -> None:
-        if self._is_closed or len(self._queue) + self._preparing >= self._capacity:
+    def _refuse_if_full(self, caller: str) -> None:
+        if self._is_closed or self._has_no_place(caller):
             self._metrics.refused("overloaded")
-            raise self._overloaded()
+            raise self._overloaded(caller)
 
-    def release(self) -> None:
+    def release(self, caller: str = "") -> None:
         """Give a reserved place back."""
         with self._lock:
-            self._preparing -= 1
+            self._unreserve(caller)
+
+    def _unreserve(self, caller: str) -> None:
+        self._preparing[caller] -= 1
+        if not self._preparing[caller]:
+            del self._preparing[caller]
 
     def enqueue(self, member: Member) -> None:
         """Turn a reserved place into a waiting member."""
         member.accepted_s = self._clock()
         with self._lock:
-            self._preparing -= 1
+            self._unreserve(member.caller)
             self._append(member)
 
     def _append(self, member: Member) -> None:
@@ -242,7 +271,7 @@ class Batcher:
         self._metrics.cancelled(stage)
 
     def take(self, limit: int) -> Batch | None:
-        """Block until members wait, then take at most `limit`; None once closed and empty.
+        """Block until members wait, then take at most `limit` by their costs; None once closed and empty.
 
         While other lanes are free, a lane leaves them their share: two waiting members and two free lanes
         make two batches of one, which answers both sooner than one batch of two.
@@ -253,7 +282,7 @@ class Batcher:
             with self._lock:
                 if self._queue:
                     share = -(-len(self._queue) // self._free_lanes)
-                    batch, late = self._batch(min(limit, share), limit)
+                    batch, late = self._batch(share, limit)
                     batch.is_alone = (
                         len(batch.members) == 1 and self._free_lanes == self._lanes and not len(self)
                     )
@@ -275,21 +304,25 @@ class Batcher:
                 return batch
 
     def _batch(self, size: int, limit: int) -> tuple[Batch, list[Member]]:
-        members, late = self._pop(size)
+        members, late = self._pop(size, limit)
         batch = Batch(members)
         for member in members:
             member.batch = batch
-            member.batch_limit = limit
         return batch, late
 
-    def _pop(self, limit: int) -> tuple[list[Member], list[Member]]:
-        """The next live members, and those whose deadline passed while they waited (already failed)."""
+    def _pop(self, size: int, limit: int) -> tuple[list[Member], list[Member]]:
+        """The next live members of one shape, and those whose deadline passed while they waited (already
+        failed)."""
         now_s = self._clock()
         members: list[Member] = []
         late: list[Member] = []
-        while self._queue and len(members) < limit:
-            member = self._queue.popleft()
+        others: list[Member] = []
+        while self._queue and len(members) < size:
+            member = self._queue.pop()
             if member.is_cancelled:
+                continue
+            if members and member.shape != members[0].shape:
+                others.append(member)
                 continue
             member.queue_s = now_s - member.accepted_s
             if now_s > member.deadline_s:
@@ -302,7 +335,12 @@ class Batcher:
                 )
                 late.append(member)
             else:
+                member.batch_limit = max(1, int(limit / member.cost + _ROUNDING))
                 members.append(member)
+                pace = self._seconds_per_member or _FIRST_GUESS_S
+                self._queue.charge(member.caller, member.cost * pace)
+                size = min(size, member.batch_limit)
+        self._queue.put_back(others)
         return members, late
 
     def completed(self, members: int, seconds: float) -> None:

@@ -11,33 +11,37 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import prod
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import AppError, ImageTooLarge, ImageUndecodable, InferenceFailed, UnsupportedMedia
+from app.errors import AppError, ImageTooLarge, InferenceFailed, OutOfMemory, image_error
 from app.observability.metrics import RuntimeMetrics
 from app.runtime.batcher import Batch, Batcher, Member, Opened
+from app.runtime.footprint import Footprint
 from app.runtime.plan import Plan
 from app.runtime.session import RunStopped, Session
 from app.runtime.time_slice import ask_for_long_slices
 from models.tasks.images import ImageError
-
-_IMAGE_ERRORS: dict[str, type[AppError]] = {
-    error.code: error for error in (ImageUndecodable, ImageTooLarge, UnsupportedMedia)
-}
+from models.tasks.tiles import TileGrid
 
 
 class Codec(Protocol):
-    """Bytes to pixels, for one task."""
-
-    def open(self, data: bytes) -> Opened:
-        """Read the headers alone, in microseconds; raises ImageError for what they tell."""
+    """Outputs to answers, for one task."""
 
     def encode_batch(self, outputs: NDArray[np.float32], asked: Sequence[Any], /) -> Sequence[object]:
         """The answer of each row of the outputs, or the ValueError that says why it has none. `asked` is what
         each member was submitted with."""
+
+
+@runtime_checkable
+class OpeningCodec(Codec, Protocol):
+    """One that makes an input of a whole picture."""
+
+    def open(self, data: bytes) -> Opened:
+        """Read the headers alone, in microseconds; raises ImageError for what they tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class EngineFacts:
     name: str
     number: int
     shape: tuple[int, int, int]
-    """(H, W, 3) of one input."""
+    """(H, W, 3) of one input; of windows, which have many sizes, the largest."""
     plan: Plan
     capacity: int
     """Inputs that may wait."""
@@ -74,18 +78,29 @@ class Engine:
         """For an input that has the machine to itself."""
         self.batcher = Batcher(capacity=facts.capacity, lanes=self.plan.lanes, metrics=metrics)
         self.codec = codec
+        self._opening = codec if isinstance(codec, OpeningCodec) else None
         self._shape = facts.shape
         self._metrics = metrics
         self.side_pool = side_pool
         """For what would keep lanes or the event loop too long."""
         self.large_decodes = 0
         """How many pictures went through the side pool: each may leave holes in the heap."""
+        self.tilings = 0
+        """Pictures whose windows are sent now; the event loop's."""
+        self.footprint = Footprint(held_bytes=0, peak_bytes=0)
+        """What it holds, once that has been weighed."""
+        self.used_s = time.monotonic()
+        """When a request last took hold of it."""
         self._in_flight = 0
         self._is_closing = False
         self._in_flight_lock = threading.Lock()
+        # Made here, where a lack of memory fails the load; in a lane it would end the lane.
+        buffers = [np.empty((self.plan.batch, *self._shape), np.uint8) for _ in range(self.plan.lanes)]
         self._threads = [
-            threading.Thread(target=self._lane, name=f"lane-{self.label}-{index}", daemon=True)
-            for index in range(self.plan.lanes)
+            threading.Thread(
+                target=self._lane, args=(buffer,), name=f"lane-{self.label}-{index}", daemon=True
+            )
+            for index, buffer in enumerate(buffers)
         ]
         for thread in self._threads:
             thread.start()
@@ -93,22 +108,29 @@ class Engine:
     # -- requests -----------------------------------------------------------------------------------
 
     def submit(self, member: Member) -> None:
-        """Queue one member (payload: encoded bytes); it is resolved later, from another thread.
+        """Queue one member (payload: encoded bytes, or a window's pixels); it is resolved later, from another
+        thread.
 
         Raises Overloaded or DeadlineExceeded at once.
         """
-        self.batcher.admit(member.deadline_s)
-        assert isinstance(member.payload, bytes)  # opened images and pixels are made here, not by callers
+        self.batcher.admit(member.deadline_s, member.caller)
+        if isinstance(member.payload, np.ndarray):
+            member.shape = member.payload.shape
+            member.cost = member.payload.size / prod(self._shape)
+            self.batcher.offer(member)
+            return
+        assert isinstance(member.payload, bytes)  # opened images are made here, not by callers
+        assert self._opening is not None  # pictures that go in windows are cut by the caller
         try:
-            opened = self.codec.open(member.payload)
+            opened = self._opening.open(member.payload)
         except ImageError as error:
-            self._refuse(member, _image_error(error))
+            self._refuse(member, image_error(error))
             return
         member.payload = opened
         if opened.is_cheap:
             self.batcher.offer(member)
         else:
-            self.batcher.reserve()
+            self.batcher.reserve(member.caller)
             self.side_pool.submit(self._prepare, member, opened)
 
     def _prepare(self, member: Member, opened: Opened) -> None:
@@ -120,10 +142,10 @@ class Engine:
             member.decode_s = time.monotonic() - started_s
             self.batcher.enqueue(member)
         except ImageError as error:
-            self.batcher.release()
-            self._refuse(member, _image_error(error))
+            self.batcher.release(member.caller)
+            self._refuse(member, image_error(error))
         except MemoryError:
-            self.batcher.release()
+            self.batcher.release(member.caller)
             self._refuse(
                 member, ImageTooLarge("There is not enough memory to decode it.", hint="Send a smaller one.")
             )
@@ -139,6 +161,7 @@ class Engine:
             if self._is_closing:
                 return False
             self._in_flight += 1
+            self.used_s = time.monotonic()
             return True
 
     def let_go(self) -> None:
@@ -151,10 +174,18 @@ class Engine:
         """No request holds it."""
         return self._in_flight == 0
 
+    @property
+    def requests(self) -> int:
+        """How many hold it."""
+        return self._in_flight
+
     def probe(self) -> None:
         """Run each batch size once with grey pixels: memory is planned before the first request comes.
 
-        Raises InferenceFailed when the graph cannot run or answers with numbers that are not finite.
+        Raises:
+            InferenceFailed: the graph cannot run, or answers with numbers that are not finite.
+            OutOfMemory: there is too little to run it.
+
         """
         trials = [(self.session, size) for size in sorted({1, self.plan.batch})]
         for session, size in [*trials, (self._lone_session, 1)]:
@@ -167,8 +198,7 @@ class Engine:
     def drain_and_close(self, timeout_s: float) -> bool:
         """Wait until no request holds it, end the lanes, drop the session. False when time ran out."""
         until_s = time.monotonic() + timeout_s
-        while not (drained := self._close_if_idle()) and time.monotonic() < until_s:
-            time.sleep(0.005)
+        drained = self.drain(timeout_s)
         self.batcher.close()
         for thread in self._threads:
             thread.join(max(0.1, until_s - time.monotonic()))
@@ -176,20 +206,40 @@ class Engine:
         self._lone_session.close()
         return drained
 
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until no request holds it, and let nobody take hold of it any more. False when time ran out:
+        then it serves on."""
+        until_s = time.monotonic() + timeout_s
+        while not (drained := self._close_if_idle()) and time.monotonic() < until_s:
+            time.sleep(0.005)
+        return drained
+
     def _close_if_idle(self) -> bool:
         with self._in_flight_lock:
             self._is_closing = self._is_closing or self._in_flight == 0
             return self._is_closing
 
+    def begin_tiling(self, grid: TileGrid) -> None:
+        """A picture will be sent in these windows. The event loop's, like `end_tiling`."""
+        self.tilings += 1
+        height, width = grid.size
+        self._metrics.windows(picture_pixels=height * width, window_pixels=grid.window_pixels)
+
+    def end_tiling(self) -> None:
+        """All its windows have landed, or are given up."""
+        self.tilings -= 1
+
     # -- lanes ----------------------------------------------------------------------------------------
 
-    def _lane(self) -> None:
+    def _lane(self, buffer: NDArray[np.uint8]) -> None:
         ask_for_long_slices()
-        buffer = np.empty((self.plan.batch, *self._shape), np.uint8)
         while (batch := self.batcher.take(self.plan.batch)) is not None:
             started_s = time.monotonic()
             try:
                 self._serve(batch, buffer)
+            except MemoryError:  # of decoding or encoding; the lane lives on
+                for member in batch.members:
+                    member.fail(OutOfMemory("There was not enough memory for the answer.", hint="Retry."))
             finally:
                 for member in batch.members:
                     if not member.is_resolved:
@@ -200,6 +250,8 @@ class Engine:
 
     def _serve(self, batch: Batch, buffer: NDArray[np.uint8]) -> None:
         started_s = time.monotonic()
+        if (shape := batch.members[0].shape) is not None:
+            buffer = buffer.reshape(-1)[: len(batch.members) * prod(shape)].reshape(-1, *shape)
         live = self._fill(batch.members, buffer)
         decoded_s = time.monotonic()
         if not live:
@@ -209,8 +261,8 @@ class Engine:
             outputs = session.run(buffer[: len(live)], batch.running)
         except RunStopped:
             return
-        except InferenceFailed as error:
-            self._serve_singly(live, buffer, error)
+        except (InferenceFailed, OutOfMemory):
+            self._serve_singly(live, buffer)
             return
         ran_s = time.monotonic()
         self._settle(live, outputs, infer_s=ran_s - decoded_s)
@@ -236,7 +288,7 @@ class Engine:
                 try:
                     member.payload.decode(row)
                 except ImageError as error:
-                    member.fail(_image_error(error))
+                    member.fail(image_error(error))
                     self._metrics.failed()
                     continue
                 member.decode_s = time.monotonic() - started_s
@@ -256,18 +308,14 @@ class Engine:
             else:
                 member.answer(result)
 
-    def _serve_singly(self, live: list[Member], buffer: NDArray[np.uint8], error: InferenceFailed) -> None:
+    def _serve_singly(self, live: list[Member], buffer: NDArray[np.uint8]) -> None:
         """The batch failed as a whole: run each member alone, so that only the guilty one fails."""
         for index, member in enumerate(live):
             started_s = time.monotonic()
             try:
                 outputs = self.session.run(buffer[index : index + 1], lambda _: True)
-            except InferenceFailed:
+            except (InferenceFailed, OutOfMemory) as error:
                 member.fail(error)
                 self._metrics.failed()
             else:
                 self._settle([member], outputs, infer_s=time.monotonic() - started_s)
-
-
-def _image_error(error: ImageError) -> AppError:
-    return _IMAGE_ERRORS[error.code](str(error), param="image", hint=error.hint)

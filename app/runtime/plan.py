@@ -18,6 +18,8 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import AppError, OutOfMemory
+from app.registry.snapshot import ServingOptions
 from app.runtime.session import OnnxSession, available_providers, runtime_name
 
 _TRIAL_S = 0.12
@@ -51,6 +53,29 @@ class Plan:
     images_per_s: float = 0.0
     """What the measurement gave, without decoding."""
 
+    def run_s(self, inputs: int = 1) -> float:
+        """Seconds that one run of so many full inputs takes while all lanes run; 0: nobody has measured."""
+        return inputs * self.lanes / self.images_per_s if self.images_per_s else 0.0
+
+    def within(self, longest_run_s: float) -> "Plan":
+        """The same with no larger batches than run in that time, though at least of one."""
+        if not self.run_s(self.batch) > longest_run_s:
+            return self
+        return replace(self, batch=max(1, int(longest_run_s / self.run_s())))
+
+    def as_set(self, options: ServingOptions) -> "Plan":
+        """The same, but for what somebody has set. The pace is taken to go with the cores in use."""
+        lanes, threads = options.instances or self.lanes, options.threads or self.threads
+        share = min(1.0, lanes * threads / (self.lanes * self.threads))
+        return replace(
+            self,
+            lanes=lanes,
+            threads=threads,
+            batch=options.max_batch or self.batch,
+            lone_threads=0 if options.threads else self.lone_threads,
+            images_per_s=self.images_per_s * share,
+        )
+
     def as_row(self) -> dict[str, object]:
         """JSON for the `tunings` table."""
         return asdict(self)
@@ -81,8 +106,26 @@ def candidates(cores: int, max_batch: int | None) -> list[Plan]:
     return [Plan(lanes=lanes, threads=threads, batch=size) for lanes, threads in shapes for size in sizes]
 
 
-def measure_plan(path: Path, *, shape: tuple[int, int, int], cores: int, max_batch: int | None) -> Plan:
-    """Try the grid on random pixels of `shape` (H, W, 3) and return the plan that serves best."""
+def _tell_nobody(plan: Plan) -> None:
+    """Nobody wants to know."""
+
+
+def measure_plan(
+    path: Path,
+    *,
+    shape: tuple[int, int, int],
+    cores: int,
+    max_batch: int | None,
+    tell: Callable[[Plan], None] = _tell_nobody,
+) -> Plan:
+    """Try the grid on random pixels of `shape` (H, W, 3) and return the plan that serves best. `tell` hears
+    of each that was tried.
+
+    Raises:
+        NotServable, InferenceFailed: the graph does not load, or cannot run.
+        OutOfMemory: not even one input at a time.
+
+    """
     sessions: dict[int, OnnxSession] = {}
     measured: list[Plan] = []
     try:
@@ -93,8 +136,14 @@ def measure_plan(path: Path, *, shape: tuple[int, int, int], cores: int, max_bat
             session = sessions.get(plan.threads)
             if session is None:
                 session = sessions[plan.threads] = OnnxSession(path, threads=plan.threads)
-            pace = max(_images_per_s(session, plan, shape) for _ in range(_PASSES))
+            try:
+                pace = max(_images_per_s(session, plan, shape) for _ in range(_PASSES))
+            except OutOfMemory:
+                if not measured:
+                    raise
+                continue  # a smaller batch, or fewer at once, will do
             measured.append(replace(plan, images_per_s=pace))
+            tell(measured[-1])
         chosen = _choose(measured)
         wide = OnnxSession(path, threads=cores, spins=True) if _may_be_held_twice(path, cores) else None
         if wide is not None and chosen.threads < cores:
@@ -139,15 +188,22 @@ def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int])
     pixels = np.random.default_rng(0).integers(0, 256, (plan.batch, *shape), np.uint8)
     session.run(pixels, _nobody_stops)  # warm-up: the first run of a shape plans its memory
     counts = [0] * plan.lanes
+    failures: list[AppError] = []
     started_s = time.perf_counter()
-    threads = [
-        Thread(target=_lane, args=(session, pixels, counts, lane, started_s + _TRIAL_S))
-        for lane in range(plan.lanes)
-    ]
+
+    def run_lane(lane: int) -> None:
+        try:
+            _lane(session, pixels, counts, lane, started_s + _TRIAL_S)
+        except AppError as error:
+            failures.append(error)
+
+    threads = [Thread(target=run_lane, args=(lane,)) for lane in range(plan.lanes)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
     return sum(counts) * plan.batch / (time.perf_counter() - started_s)
 
 

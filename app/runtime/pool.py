@@ -1,7 +1,8 @@
-"""Which engine answers which reference: loaded on demand, swapped without a gap, unloaded when unused.
+"""Which engine answers which reference: loaded on demand, swapped without a gap, unloaded when unused, or
+when another needs its memory (`residency.py`).
 
     registry ── revision ──► snapshot ──► routes: (tenant, reference) ─► Engine
-    when an alias moved: load · warm · probe · switch · drain · unload
+    when an alias moves, or a model shall be served otherwise: load · warm · probe · switch · drain · unload
 
 Requests only read `routes`, a dictionary; everything that blocks happens in the pool's own threads or
 in the threads of synchronous routes. A request holds its engine from look-up to answer, so a switch
@@ -10,18 +11,19 @@ neither fails nor mixes anything: what began on the old version ends on it.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
-from app.access.principal import Principal
-from app.errors import AppError, StorageUnavailable, UnknownModel, UnknownVersion
-from app.observability.metrics import Metrics
+from app.access.principal import SYSTEM, Principal
+from app.errors import AppError, ModelNotReady, StorageUnavailable, UnknownModel, UnknownVersion
 from app.registry.reference import DEFAULT_ALIAS, Reference, parse_reference, unknown_alias
 from app.registry.service import Registry
-from app.registry.snapshot import ModelFacts, SnapshotData, VersionFacts
+from app.registry.snapshot import ModelFacts, ServingOptions, SnapshotData, VersionFacts
 from app.runtime.engine import Engine
 from app.runtime.heap import trim_heap
 from app.runtime.loader import Loader
+from app.runtime.residency import EngineKey, Residency, engine_key
 from models.starters import STARTERS
 
 _POLL_S = 0.5
@@ -35,19 +37,25 @@ class Pool:
     """All engines of this process."""
 
     def __init__(
-        self, *, registry: Registry, loader: Loader, metrics: Metrics, drain_timeout_s: float
+        self,
+        *,
+        registry: Registry,
+        loader: Loader,
+        residency: Residency,
+        default_classifier: str,
+        drain_timeout_s: float,
     ) -> None:
+        """`default_classifier`: the reference that is pinned unless its model says otherwise."""
         self._registry = registry
         self._loader = loader
-        self._metrics = metrics
+        self._residency = residency
+        self._default_classifier = default_classifier
         self._drain_timeout_s = drain_timeout_s
         self._snapshot = SnapshotData.empty()
         self._routes: dict[RouteKey, Engine] = {}
-        self._engines: dict[str, Engine] = {}
-        """Loaded engines by version id."""
         self._lock = threading.RLock()
-        """Guards routes and engines against other writers; readers take no lock."""
-        self._load_locks: dict[str, threading.Lock] = {}
+        """Guards routes and snapshot against other writers; readers take no lock."""
+        residency.left = self._unroute
         self._preload: Callable[[], None] | None = None
         self._stop = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="registry-poll", daemon=True)
@@ -63,12 +71,14 @@ class Pool:
         """The registry as this process knows it, at most half a second old."""
         return self._snapshot
 
-    def load(self, principal: Principal, reference: str) -> Engine:
-        """Load what a reference means and route it. Blocking.
+    def acquire(self, principal: Principal, reference: str) -> Engine:
+        """Load what a reference means and route it; held for the caller, who must `let_go` of it. Blocking.
 
         Raises:
             UnknownModel, UnknownVersion: also after one refresh of the snapshot.
-            NotServable: it does not load.
+            NotServable: it does not load, or is larger than all models together may be.
+            ModelNotReady: those in its way are pinned, or remain in use.
+            OutOfMemory: the system has not enough for it.
 
         """
         parsed = parse_reference(reference)
@@ -76,11 +86,14 @@ class Pool:
             self._resolve(principal, parsed)
         except (UnknownModel, UnknownVersion):
             self._read_snapshot()
-        version = self._resolve(principal, parsed)
-        engine = self._engine(principal, parsed.name, version)
+        engine = self._engine(principal, parsed.name, self._resolve(principal, parsed))
         with self._lock:
             self._routes[principal.tenant_id, reference] = engine
         return engine
+
+    def load(self, principal: Principal, reference: str) -> None:
+        """The same ahead of any request; nobody holds it."""
+        self.acquire(principal, reference).let_go()
 
     # -- what the registry's routes use ----------------------------------------------------------------
 
@@ -88,7 +101,38 @@ class Pool:
         """Load and prove a version before an alias moves to it; a version that fails moves no alias."""
         self._read_snapshot()
         version = self._resolve(principal, Reference(name=name, alias=None, number=number))
-        self._engine(principal, name, version)
+        self._engine(principal, name, version).let_go()
+
+    def loaded(self, version: VersionFacts) -> list[Engine]:
+        """The engines of a version: one, or two while the newer takes over."""
+        return [engine for key, engine in self._residency.engines().items() if key[0] == version.id]
+
+    def pinned(self) -> dict[EngineKey, RouteKey]:
+        """What is to stay loaded, and the reference that says so: of each pinned model what its bare name
+        means, and the default classifier."""
+        named = [key for key, model in self._snapshot.models.items() if model.serving.pinned]
+        if self._default_classifier:
+            named.append((SYSTEM.tenant_id, self._default_classifier))
+        found: dict[EngineKey, RouteKey] = {}
+        for tenant_id, text in named:
+            principal = Principal(tenant_id=tenant_id)
+            try:
+                reference = parse_reference(text)
+                version = self._resolve(principal, reference)
+            except AppError:
+                continue  # not there yet
+            options = self._options(principal, reference.name)
+            if options.pinned is not False:
+                found[engine_key(version.id, options)] = (tenant_id, text)
+        return found
+
+    def stays_loaded(self, principal: Principal, name: str) -> bool:
+        """What a bare name means is pinned."""
+        try:
+            version = self._resolve(principal, parse_reference(name))
+        except (UnknownModel, UnknownVersion):
+            return False
+        return engine_key(version.id, self._options(principal, name)) in self.pinned()
 
     def refresh(self) -> None:
         """Follow the registry now: switch routes whose alias has moved, unload what nobody routes to."""
@@ -97,7 +141,9 @@ class Pool:
             routes = list(self._routes)
         for key in routes:
             self._follow(key)
-        self._unload_unrouted()
+        with self._lock:
+            routed = set(self._routes.values())
+        self._residency.dismiss(routed)
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -112,21 +158,17 @@ class Pool:
         if self._poller.is_alive():
             self._poller.join(self._drain_timeout_s)
         with self._lock:
-            engines = list(self._engines.values())
-            self._engines.clear()
             self._routes.clear()
-        for engine in engines:
-            engine.drain_and_close(self._drain_timeout_s)
+        self._residency.close()
         self._loader.close()
 
     # -- inside ------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        if self._preload is not None:
-            self._preload()
+        self._begin()
         trimmed_at = seen = 0
         while not self._stop.wait(_POLL_S):
-            now = sum(engine.large_decodes for engine in list(self._engines.values()))
+            now = sum(engine.large_decodes for engine in self._residency.engines().values())
             if now != trimmed_at and now == seen:  # some came, and none since the last look
                 trim_heap()
                 trimmed_at = now
@@ -138,6 +180,14 @@ class Pool:
                         self._preload()
             except StorageUnavailable as error:
                 _log.warning("registry not readable; serving what is loaded", error=error.message)
+
+    def _begin(self) -> None:
+        try:
+            self._read_snapshot()
+        except StorageUnavailable as error:
+            _log.warning("registry not readable yet", error=error.message)
+        if self._preload is not None:
+            self._preload()
 
     def _read_snapshot(self) -> None:
         data = self._registry.load_snapshot()
@@ -173,46 +223,51 @@ class Pool:
             )
         return version
 
+    def _options(self, principal: Principal, name: str) -> ServingOptions:
+        model = self._snapshot.models.get((principal.tenant_id, name))
+        return model.serving if model is not None else ServingOptions()
+
     def _engine(self, principal: Principal, name: str, version: VersionFacts) -> Engine:
-        """The engine of a version, loaded by whoever comes first; others wait for that load alone."""
-        with self._lock:
-            load_lock = self._load_locks.setdefault(version.id, threading.Lock())
-        with load_lock:
-            engine = self._engines.get(version.id)
-            if engine is None:
-                engine = self._loader.load(principal, name, version)
-                with self._lock:
-                    self._engines[version.id] = engine
-                    self._metrics.models_loaded.set(len(self._engines))
-        return engine
+        """The engine of a version, held for the caller; loaded by whoever comes first."""
+        options = self._options(principal, name)
+        key = engine_key(version.id, options)
+        engine = self._residency.get(key)
+        if engine is not None and engine.hold():
+            return engine
+        candidate = self._loader.prepare(principal, name, version, options)
+        with self._residency.admission:
+            engine = self._residency.get(key)
+            if engine is not None and engine.hold():
+                return engine
+            return self._residency.bring(
+                key,
+                partial(self._loader.load, candidate),
+                label=candidate.label,
+                expected=candidate.footprint,
+                pinned=self.pinned(),
+            )
 
     def _follow(self, key: RouteKey) -> None:
-        """Point one route at what it means now. A version that does not load leaves the old one serving."""
+        """Point one route at what it means now. A version that does not load leaves the old one serving; one
+        that finds no room is loaded by whoever asks for it next."""
         tenant_id, text = key
         principal = Principal(tenant_id=tenant_id)
         reference = parse_reference(text)
         try:
             version = self._resolve(principal, reference)
-        except (UnknownModel, UnknownVersion):
+            engine = self._engine(principal, reference.name, version)
+        except (UnknownModel, UnknownVersion, ModelNotReady):
             with self._lock:
                 self._routes.pop(key, None)
             return
-        try:
-            engine = self._engine(principal, reference.name, version)
         except AppError as error:
             _log.error("new version does not load; the old one goes on", reference=text, error=error.message)
             return
         with self._lock:
             self._routes[key] = engine
+        engine.let_go()
 
-    def _unload_unrouted(self) -> None:
+    def _unroute(self, engine: Engine) -> None:
         with self._lock:
-            routed = set(map(id, self._routes.values()))
-            unused = {key: engine for key, engine in self._engines.items() if id(engine) not in routed}
-            for key in unused:
-                del self._engines[key]
-            self._metrics.models_loaded.set(len(self._engines))
-        for engine in unused.values():
-            threading.Thread(
-                target=engine.drain_and_close, args=(self._drain_timeout_s,), name="unload", daemon=True
-            ).start()
+            for key in [key for key, routed in self._routes.items() if routed is engine]:
+                del self._routes[key]

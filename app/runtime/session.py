@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.errors import InferenceFailed, NotServable
+from app.errors import AppError, InferenceFailed, NotServable, OutOfMemory
 from models.export.served import RUNTIME_ERRORS, session_options
 
 _PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -22,6 +22,11 @@ _CONVOLUTION = (
     "CAgSADpjCg8KAXgKAXcSAXkiBENvbnYSAWcqEwgBCAEIAQgBEAFCAXdKBAAAAEBaGwoBeBIWChQIARIQCgIIAQoCCAEKAggCCgIIAmIb"
     "CgF5EhYKFAgBEhAKAggBCgIIAQoCCAIKAggCQgQKABAN"
 )
+
+
+_FAILURES: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, MemoryError)
+_NO_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory")
+_RETRY_AFTER_S = 2.0
 
 
 class RunStopped(Exception):
@@ -81,7 +86,9 @@ class OnnxSession:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
                 str(path), session_options(threads, spins=spins), providers=list(available_providers())
             )
-        except RUNTIME_ERRORS as error:
+        except _FAILURES as error:
+            if _is_out_of_memory(error):
+                raise _out_of_memory(f"load {path.name}") from error
             raise NotServable(
                 f"ONNX Runtime cannot load {path.name}: {error}",
                 hint="Export it again; `athanor verify` helps.",
@@ -99,6 +106,7 @@ class OnnxSession:
 
         Raises:
             RunStopped: it was stopped, or nobody waited any more.
+            OutOfMemory: the system gave the runtime no more.
             InferenceFailed: the runtime refused the batch.
 
         """
@@ -109,9 +117,11 @@ class OnnxSession:
             raise RunStopped
         try:
             outputs = self._session.run(self._outputs, {self._input: batch}, options)
-        except RUNTIME_ERRORS as error:
+        except _FAILURES as error:
             if options.terminate:
                 raise RunStopped from error
+            if _is_out_of_memory(error):
+                raise _out_of_memory("run the model on this input") from error
             raise InferenceFailed(
                 "The runtime failed on this input.", hint="Report it with the id."
             ) from error
@@ -121,3 +131,16 @@ class OnnxSession:
     def close(self) -> None:
         """Drop the session; its memory goes back when no run holds it."""
         self._session = None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """The runtime has no class of its own for it."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def _out_of_memory(what: str) -> AppError:
+    return OutOfMemory(
+        f"There was not enough memory to {what}.",
+        hint="Retry when less is in use, send fewer or smaller inputs, or lower ATHANOR_MODEL_MEMORY_BYTES.",
+        retry_after_s=_RETRY_AFTER_S,
+    )

@@ -65,10 +65,8 @@ class Narrator:
         """Status and error message of `/health/ready`; None while nothing answers."""
         address = urlsplit(self._url)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=2)
-        key = self._settings.api_key
-        headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         try:
-            connection.request("GET", "/health/ready", headers=headers)
+            connection.request("GET", "/health/ready")
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException):

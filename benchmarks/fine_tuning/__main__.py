@@ -2,8 +2,10 @@
 
 A service of its own starts on an empty data directory and imports its starter. A zip is uploaded once and
 becomes a data set; each recipe trains on it with each seed, one job after the other. Every figure comes from
-the job object and the report that the service publishes; the held-out split is the data set's own. Baselines
-that need no service are measured first. All is appended to `results.jsonl` with machine and commit.
+the job object and the report that the service publishes; the held-out split is the data set's own. Segmenters
+are asked for the masks of the held-out pictures over HTTP besides, also before training, and what enlarges
+for larger ones. Baselines that need no service are measured first. All is appended to `results.jsonl` with
+machine and commit.
 """
 
 import argparse
@@ -11,20 +13,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fine_tuning.sets import SETS, RecipeSet
+import httpx
+
+from benchmarks.fine_tuning.sets import SETS, STARTER, RecipeSet
 from benchmarks.machine import machine_facts
 from benchmarks.results import Results
-from benchmarks.running_service import fine_tune, make_dataset, service
+from benchmarks.running_service import fine_tune, make_dataset, service, wait_for_model
 
 HERE = Path(__file__).parent
+_MARKS = ("accuracy", "macro_f1", "pixel_accuracy", "mean_iou", "mean_dice", "psnr", "ssim", "cubic_psnr")
 
 
 def _figures(done: dict[str, Any]) -> dict[str, Any]:
     report, job = done["report"], done["job"]
     evaluation = report["evaluation"]
     return {
-        "accuracy": evaluation["accuracy"],
-        "macro_f1": evaluation["macro_f1"],
+        **{mark: evaluation[mark] for mark in _MARKS if mark in evaluation},
         "samples": evaluation["samples"],
         "split": report["split"],
         "seconds": round(done["seconds"], 1),
@@ -52,14 +56,34 @@ def main() -> None:
         for recipe, measure in chosen.baselines.items():
             if arguments.recipes is None or recipe in arguments.recipes:
                 results.write("baseline", recipe=recipe, **measure(archive))
-        with service(folder) as client:
-            dataset = make_dataset(client, archive, arguments.set.replace("_", "-"), chosen.options)
-            for recipe, spec in chosen.recipes.items():
-                if arguments.recipes is not None and recipe not in arguments.recipes:
-                    continue
-                for seed in arguments.seeds:
-                    done = fine_tune(client, {**spec, "dataset": dataset, "seed": seed})
-                    results.write("job", recipe=recipe, seed=seed, **_figures(done))
+        starters = ",".join(chosen.starters)
+        with service(folder, STARTERS=starters, DEFAULT_CLASSIFIER=_classifier(chosen)) as client:
+            _measure(client, chosen, archive, arguments, results)
+
+
+def _classifier(chosen: RecipeSet) -> str:
+    """What the service waits for before it is ready."""
+    return STARTER if STARTER in chosen.starters else ""
+
+
+def _measure(
+    client: httpx.Client, chosen: RecipeSet, archive: Path, asked: argparse.Namespace, results: Results
+) -> None:
+    for model in chosen.before:
+        wait_for_model(client, model)
+        assert chosen.judge is not None
+        results.write("before", recipe=model, **chosen.judge(client, model, archive))
+    name = asked.set.replace("_", "-")
+    dataset = make_dataset(client, archive, name, chosen.options, task=chosen.task)
+    for recipe, spec in chosen.recipes.items():
+        if asked.recipes is not None and recipe not in asked.recipes:
+            continue
+        for seed in asked.seeds:
+            done = fine_tune(client, {**spec, "task": chosen.task, "dataset": dataset, "seed": seed})
+            results.write("job", recipe=recipe, seed=seed, **_figures(done))
+            if chosen.judge is not None:
+                judged = chosen.judge(client, done["job"]["fine_tuned_model"], archive)
+                results.write("judged", recipe=recipe, seed=seed, **judged)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from benchmarks.fine_tuning.linear import measure_linear
+from benchmarks.fine_tuning.masks import judge_masks, measure_middles, measure_thresholds
+from benchmarks.fine_tuning.photographs import judge_photographs
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 STARTER = "efficientnet-lite0"
@@ -24,12 +28,18 @@ class RecipeSet:
     """Of the data set."""
     baselines: Mapping[str, Callable[[Path], dict[str, Any]]] = field(default_factory=dict)
     """What learns from the archive without the service, and its figures; without chance, so once."""
+    task: str = "classification"
+    starters: tuple[str, ...] = (STARTER,)
+    judge: Callable[[httpx.Client, str, Path], dict[str, Any]] | None = None
+    """What a served model gets right of the archive's held-out pictures, asked over HTTP."""
+    before: tuple[str, ...] = ()
+    """Models that are judged before anything is trained."""
 
 
-def _run_example(script: str) -> Callable[[Path], Path]:
+def _run_example(script: str, *options: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         archive = folder / f"{Path(script).stem}.zip"
-        subprocess.run([sys.executable, str(EXAMPLES / script), str(archive)], check=True)
+        subprocess.run([sys.executable, str(EXAMPLES / script), str(archive), *options], check=True)
         return archive
 
     return make
@@ -37,12 +47,14 @@ def _run_example(script: str) -> Callable[[Path], Path]:
 
 _LORA = {"method": "lora", "r": 8}
 
+_SMALL_UNET = {"model": "unet_small", "adapter": {"method": "full"}, "augmentation": ["flip"]}
+
 SETS: Mapping[str, RecipeSet] = {
     "digits": RecipeSet(
         make=_run_example("digits.py"),
         recipes={
-            "lora": {"model": STARTER, "task": "classification", "adapter": _LORA},
-            "head": {"model": STARTER, "task": "classification", "adapter": {"method": "head"}},
+            "lora": {"model": STARTER, "adapter": _LORA},
+            "head": {"model": STARTER, "adapter": {"method": "head"}},
         },
     ),
     "fashion_mnist": RecipeSet(
@@ -52,7 +64,6 @@ SETS: Mapping[str, RecipeSet] = {
             # many steps the default rate, found on 1,400 pictures, is too high: 0.906 and 0.900.
             "lora": {
                 "model": STARTER,
-                "task": "classification",
                 "adapter": _LORA,
                 "image_size": 64,
                 "n_epochs": 1,
@@ -61,10 +72,60 @@ SETS: Mapping[str, RecipeSet] = {
             },
             "lenet5 from scratch": {
                 "model": "lenet5",
-                "task": "classification",
                 "adapter": {"method": "full"},
             },
         },
         baselines={"linear": measure_linear},
+    ),
+    "composites": RecipeSet(
+        make=_run_example("composites.py", "--train", "320"),
+        task="segmentation",
+        starters=("u2netp",),
+        judge=judge_masks,
+        before=("u2netp",),
+        recipes={
+            "u2netp": {
+                "model": "u2netp",
+                "adapter": {"method": "full"},
+                "augmentation": ["flip"],
+                "image_size": 320,
+                "batch_size": 4,
+                "n_epochs": 1,
+            },
+        },
+    ),
+    "small_composites": RecipeSet(
+        make=_run_example("composites.py", "--side", "96", "--train", "3000", "--test", "300"),
+        task="segmentation",
+        starters=(),
+        judge=judge_masks,
+        recipes={
+            "unet_small": {**_SMALL_UNET, "image_size": 96, "batch_size": 16, "n_epochs": 6},
+        },
+    ),
+    "mni152": RecipeSet(
+        make=_run_example("mni152.py"),
+        task="segmentation",
+        starters=(),
+        judge=judge_masks,
+        recipes={
+            "unet_small": {**_SMALL_UNET, "image_size": 224, "batch_size": 4, "n_epochs": 30},
+        },
+        baselines={"thresholds halfway": measure_middles, "best thresholds": measure_thresholds},
+    ),
+    "photographs": RecipeSet(
+        make=_run_example("photos_to_enlarge.py"),
+        task="super-resolution",
+        starters=(),
+        judge=judge_photographs,
+        recipes={
+            "espcn_residual": {
+                "model": "espcn_residual",
+                "scale": 2,
+                "image_size": 60,
+                "learning_rate": 2e-3,
+                "max_steps": 6000,
+            },
+        },
     ),
 }

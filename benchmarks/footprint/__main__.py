@@ -50,6 +50,7 @@ def start_and_ask(data_dir: Path, *, cut: bool, limit_s: float) -> tuple[float, 
         "HOME": str(data_dir),
         "ATHANOR_DATA_DIR": str(data_dir),
         "ATHANOR_PORT": str(PORT),
+        "ATHANOR_STARTERS": "efficientnet-lite0",
     }
     script = (
         f"ip link set lo up 2>/dev/null; \"{sys.executable}\" -c 'import sys; exec(sys.stdin.read())' "

@@ -43,8 +43,17 @@ def wrk() -> str:
     return path
 
 
-def post(port: int, photo: Path, *, query: str, connections: int, warm_s: float, seconds: float) -> Load:
-    """Load the route for `warm_s + seconds` and count over the last `seconds`."""
+def post(
+    port: int,
+    photo: Path,
+    *,
+    connections: int,
+    warm_s: float,
+    seconds: float,
+    path: str = PATH,
+    query: str = "",
+) -> Load:
+    """Load a route for `warm_s + seconds` and count over the last `seconds`."""
     slack_s = 0.3  # the window opens at the first answer, not at the first request
     command = [
         wrk(),
@@ -53,7 +62,7 @@ def post(port: int, photo: Path, *, query: str, connections: int, warm_s: float,
         f"--duration={round(warm_s + seconds + slack_s + 0.5)}s",
         f"--timeout={_TIMEOUT_S}s",
         f"--script={SCRIPT}",
-        f"http://127.0.0.1:{port}{PATH}{query}",
+        f"http://127.0.0.1:{port}{path}{query}",
     ]
     knobs = {"BENCH_BODY": str(photo), "BENCH_WARM_S": str(warm_s), "BENCH_SECONDS": str(seconds)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

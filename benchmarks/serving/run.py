@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.settings import Settings
-from benchmarks.machine import commit
+from benchmarks.machine import ROOT, commit
 from benchmarks.results import Results
 from benchmarks.serving.athanor_server import athanor_spec, empty_spec, publish_timing_model
 from benchmarks.serving.limit import configurations
@@ -29,7 +29,7 @@ from benchmarks.serving.load import post, wrk
 from benchmarks.serving.report import write_report
 from benchmarks.serving.servers import Server, Spec, peer_grids, running
 from benchmarks.serving.timing_models import NETWORKS
-from benchmarks.serving.workshop import HERE, ROOT, Workshop, facts, set_up
+from benchmarks.serving.workshop import HERE, Workshop, facts, set_up
 
 CHOOSE_AT = 32
 """Connections at which a peer's configuration is chosen."""
@@ -155,7 +155,8 @@ class Contest:
         """All name the same five labels, in the same order."""
         if server.spec.name == "empty":
             return
-        labels = server.answer(photo)
+        predictions = json.loads(server.answer(photo)).get("predictions", [])
+        labels = [prediction["label"] for prediction in predictions]
         expected = self._expected(photo)
         self.results.write(
             "check", model=self.architecture, server=server.spec.name, labels=labels, right=labels == expected

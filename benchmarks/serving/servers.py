@@ -1,7 +1,6 @@
 """Servers as process groups: start, check, pause, count their CPU time, stop; and the grid of each peer."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -32,6 +31,7 @@ class Spec:
     options: dict[str, Any] = field(default_factory=dict)
     """The knobs that were chosen, as they are reported."""
     environment: dict[str, str] = field(default_factory=dict)
+    path: str = PATH
     query: str = ""
 
 
@@ -53,17 +53,18 @@ class Server:
                 start_new_session=True,
             )
 
-    def answer(self, photo: bytes) -> list[str]:
-        """Labels of the answer to one request, best first."""
+    def answer(self, photo: bytes) -> bytes:
+        """The body of the answer to one request."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{PATH}{self.spec.query}",
+            f"http://127.0.0.1:{self.port}{self.spec.path}{self.spec.query}",
             data=photo,
             headers={"Content-Type": "image/jpeg"},
         )
         with urllib.request.urlopen(request, timeout=60) as response:
-            return [prediction["label"] for prediction in json.load(response).get("predictions", [])]
+            body: bytes = response.read()
+            return body
 
-    def wait_ready(self, photo: bytes) -> list[str]:
+    def wait_ready(self, photo: bytes) -> None:
         """Wait for the first answer.
 
         Raises:
@@ -73,9 +74,11 @@ class Server:
         deadline_s = time.monotonic() + _READY_S
         while time.monotonic() < deadline_s and self._process.poll() is None:
             try:
-                return self.answer(photo)
+                self.answer(photo)
             except OSError:
                 time.sleep(0.2)
+            else:
+                return
         self.stop()
         raise RuntimeError(
             f"{self.spec.name} does not answer:\n{self._log.read_text(errors='replace')[-3000:]}"

@@ -41,7 +41,7 @@ def set_up(folder: Path, *, architectures: list[str], peers: Path) -> Workshop:
     workshop = Workshop(
         folder=folder,
         photo=write_photo(folder / "photo.jpg"),
-        peers_python=_peers_environment(peers),
+        peers_python=peers_environment(peers),
     )
     for architecture in architectures:
         path = workshop.model(architecture)
@@ -60,7 +60,8 @@ def _export(architecture: str, path: Path) -> None:
     path.with_suffix(".json").write_bytes(manifest.to_json())
 
 
-def _peers_environment(folder: Path) -> Path:
+def peers_environment(folder: Path) -> Path:
+    """The interpreter of an environment with the peers; made, once, where there is none."""
     python = folder / "bin" / "python"
     wanted = REQUIREMENTS.read_text()
     marker = folder / "installed.txt"

@@ -43,7 +43,7 @@ def choose_targets(
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, kinds) and name != site.head
+        if isinstance(module, kinds) and not f"{name}.".startswith(f"{site.head}.")
     ]
     for glob in globs or ():
         if not any(fnmatchcase(name, glob) for name, _ in layers):

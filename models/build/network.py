@@ -11,11 +11,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from models.build.restorers import Restorer
 from models.build.timm_ import WeightsMismatch
 from models.build.torchvision_operators import declare_torchvision_operators
+from models.build.u2net import MapHead
+from models.build.upconv7 import MARGIN
 from models.catalogue.architectures import Architecture
+from models.manifest import TileFacts
 
 _HEAD_DEVIATION = 0.01
+_WINDOW_SIDE = 128
 
 
 class CannotBuild(ValueError):
@@ -26,6 +31,8 @@ def build_network(
     architecture: Architecture, *, num_classes: int, image_size: int | None = None, seed: int = 0
 ) -> nn.Module:
     """The network in eval mode, with weights drawn from `seed` alone; nothing is downloaded.
+
+    For a network of super-resolution see `build_restorer`.
 
     Raises:
         CannotBuild: its input cannot have that side; the message names the nearest that it can have.
@@ -40,12 +47,40 @@ def build_network(
     return network
 
 
+def build_restorer(architecture: Architecture, *, scale: int, seed: int = 0) -> nn.Module:
+    """The same of a network that makes pictures `scale` times as large.
+
+    Raises:
+        CannotBuild: it cannot; the message names the scales that it can have.
+
+    """
+    if scale not in architecture.scales:
+        known = " or ".join(map(str, architecture.scales))
+        raise CannotBuild(f"{architecture.id} enlarges {known} times, not {scale} times.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = architecture.build()(architecture.timm, scale=scale)
+    return network
+
+
+def tiles_of(network: nn.Module, scale: int) -> TileFacts:
+    """How pictures go through a network of `build_restorer`: each window with so much around it that its
+    results are those of the whole picture."""
+    if isinstance(network, Restorer):
+        return TileFacts(scale=scale, side=_WINDOW_SIDE, context=network.reach)
+    return TileFacts(scale=scale, side=_WINDOW_SIDE, margin=MARGIN)
+
+
 def head_of(network: nn.Module) -> str:
-    """Name of the linear layer that gives the logits. Raises WeightsMismatch when there is not just one."""
+    """Name of the linear layer that gives the logits, or of the part that gives the maps or pictures.
+
+    Raises WeightsMismatch when there is not just one.
+    """
     facts = getattr(network, "pretrained_cfg", None) or {}
     name = getattr(network, "head_name", None) or facts.get("classifier")
-    if not isinstance(name, str) or not isinstance(network.get_submodule(name), nn.Linear):
-        raise WeightsMismatch(f"{type(network).__name__} has no single linear head.")
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, MapHead)
+    if not isinstance(name, str) or not isinstance(network.get_submodule(name), kinds):
+        raise WeightsMismatch(f"{type(network).__name__} has no single head.")
     return name
 
 

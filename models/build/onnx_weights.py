@@ -24,7 +24,7 @@ def load_convolutions(network: nn.Module, path: Path, *, example: torch.Tensor) 
 
     """
     theirs = list(_convolutions(path))
-    ours = _in_order(network, example)
+    ours = in_order(network, example)
     if len(ours) != len(theirs):
         raise WeightsMismatch(f"The network has {len(ours)} convolutions, the file {len(theirs)}.")
     with torch.no_grad():
@@ -52,9 +52,13 @@ def _convolutions(path: Path) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             yield torch.from_numpy(weight), torch.from_numpy(bias)
 
 
-def _in_order(network: nn.Module, example: torch.Tensor) -> list[nn.Conv2d]:
-    order: list[nn.Conv2d] = []
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+def in_order(network: nn.Module, example: torch.Tensor) -> list[Convolution]:
+    """The network's convolutions in the order in which they run on `example`."""
+    order: list[Convolution] = []
+    layers = [layer for layer in network.modules() if isinstance(layer, Convolution)]
     handles = [layer.register_forward_pre_hook(lambda module, _: order.append(module)) for layer in layers]
     try:
         with torch.inference_mode():

@@ -88,15 +88,31 @@ class _DilatedStage(nn.Module):
         return torch.add(current, entered)
 
 
+class MapHead(nn.Module):
+    """What gives the maps: one of each decoder stage, and their mixture, the answer."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.sides = nn.ModuleList(nn.Conv2d(_WIDE, num_classes, 3, padding=1) for _ in range(6))
+        self.mix = nn.Conv2d(6 * num_classes, num_classes, 1)
+
+    def forward(self, decoded: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Six maps of features, the largest first, to logits (n, c, h, w) of its size."""
+        maps = [side(one) for side, one in zip(self.sides, decoded, strict=True)]
+        logits: torch.Tensor = self.mix(torch.cat([_sized_as(one, maps[0]) for one in maps], 1))
+        return logits
+
+
 class U2Net(nn.Module):
     """The small one, U²-Net-p: 16 channels inside its stages, 64 between them."""
+
+    head_name = "head"
 
     def __init__(self, num_classes: int = 1) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(_stages(3, (7, 6, 5, 4, 0, 0)))
         self.decoder = nn.ModuleList(_stages(2 * _WIDE, (0, 4, 5, 6, 7)))
-        self.sides = nn.ModuleList(nn.Conv2d(_WIDE, num_classes, 3, padding=1) for _ in range(6))
-        self.head = nn.Conv2d(6 * num_classes, num_classes, 1)
+        self.head = MapHead(num_classes)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised (n, 3, h, w) to logits (n, c, h, w)."""
@@ -108,9 +124,13 @@ class U2Net(nn.Module):
         for stage in self.decoder:
             beside = kept.pop()
             decoded.append(stage(torch.cat((_sized_as(decoded[-1], beside), beside), 1)))
-        maps = [side(one) for side, one in zip(self.sides, reversed(decoded), strict=True)]
-        logits: torch.Tensor = self.head(torch.cat([_sized_as(one, maps[0]) for one in maps], 1))
+        logits: torch.Tensor = self.head(decoded[::-1])
         return logits
+
+
+def build_u2net(name: str, *, num_classes: int, image_size: int) -> nn.Module:
+    """The network with random weights, in eval mode; it takes any size."""
+    return U2Net(num_classes).eval()
 
 
 def _stages(inputs: int, depths: Sequence[int]) -> list[nn.Module]:

@@ -122,11 +122,14 @@ class Adapter(Row):
     """Batch normalisation keeps the base's running statistics, in training too."""
 
 
+_LABELS = frozenset({Task.CLASSIFICATION})
+_ALL = _LABELS | {Task.SEGMENTATION, Task.SUPER_RESOLUTION}
+
 _LORA = Adapter(
     id="lora",
     name="LoRA",
     kind=Kind.ADAPTER,
-    tasks=frozenset({Task.CLASSIFICATION}),
+    tasks=_LABELS,
     builder="models.adapt.low_rank:build_lora",
     parameters=LowRankParameters,
     licence="Apache-2.0",
@@ -141,18 +144,20 @@ def _adapter(row_id: str, name: str, builder: str, paper: str | None, **changes:
 
 
 ADAPTERS: tuple[Adapter, ...] = (
-    _LORA,
+    replace(_LORA, tasks=_ALL),
     _adapter(
         "rslora",
         "rsLoRA",
         "low_rank:build_rslora",
         "Kalajdzievski 2023, A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA",
+        tasks=_ALL,
     ),
     _adapter(
         "dora",
         "DoRA",
         "low_rank:build_dora",
         "Liu et al. 2024, DoRA: Weight-Decomposed Low-Rank Adaptation",
+        tasks=_ALL,
     ),
     _adapter(
         "pissa",
@@ -167,6 +172,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         "adalora:build_adalora",
         "Zhang et al. 2023, AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning",
         parameters=AdaptiveRankParameters,
+        tasks=_ALL,
     ),
     _adapter(
         "glora",
@@ -237,6 +243,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         "Transformer-based Masked Language-models",
         parameters=Parameters,
         is_pefts=False,
+        tasks=_ALL,
     ),
     _adapter(
         "head",
@@ -245,6 +252,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         None,
         parameters=Parameters,
         is_pefts=False,
+        tasks=_ALL,
     ),
     _adapter(
         "full",
@@ -255,6 +263,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         is_pefts=False,
         needs_weights=False,
         freezes_statistics=False,
+        tasks=_ALL,
     ),
 )
 

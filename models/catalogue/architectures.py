@@ -1,7 +1,7 @@
 """Networks that can be trained and served.
 
-Every network that a spec can name has a row with timm's name for its id; a method of the literature has one
-more row under the method's name, for the size that its paper or timm takes for typical.
+Every network that a spec can name has a row with timm's name for its id, or ours; a method of the literature
+has one more row under the method's name, for the size that its paper or timm takes for typical.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ class Architecture(Row):
     """A network. Means and standard deviations are in units of 0..255."""
 
     timm: str
-    """timm's name of the network."""
+    """timm's name of the network, or ours."""
     family: str
     """Networks with one name here share adapters' targets and default learning rates."""
     image_size: int
@@ -37,6 +37,9 @@ class Architecture(Row):
     std: tuple[float, float, float] = IMAGENET_STD
     targets: tuple[str, ...] = ()
     """Globs of module names that adapters change by default; empty: every layer that they can."""
+    scales: tuple[int, ...] = ()
+    """Of super-resolution: how many times larger pictures it can be built to make; `image_size` is then the
+    side of the large patches that it trains on."""
 
     def why_not_side(self, side: int) -> tuple[str, str] | None:
         """Why its input cannot have such a side, pixels, and the nearest that it can have; None if it can."""
@@ -225,7 +228,170 @@ _TINY = (
 )
 """Of a few hundred thousand parameters: for tests, and for trying the service out."""
 
-ARCHITECTURES: tuple[Architecture, ...] = (*_NETWORKS, *_METHODS, *_TINY)
+_UNET = _network(
+    "unet",
+    _RESNET,
+    tasks=frozenset({Task.SEGMENTATION}),
+    builder="models.build.unet:build_unet",
+    family="unet",
+    side_multiple=16,
+    paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation",
+)
+_SMALL_UNETS = (
+    _network("unet_small", _UNET, image_size=128, side_multiple=8),
+    _network("unet_tiny", _UNET, image_size=64, side_multiple=4, smallest_size=16),
+    _network(
+        "u2netp",
+        _UNET,
+        builder="models.build.u2net:build_u2net",
+        family="u2net",
+        image_size=320,
+        side_multiple=1,
+        paper="Qin et al. 2020, U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection",
+    ),
+)
+_UNET_RESNET = _network(
+    "unet_resnet34",
+    _UNET,
+    builder="models.build.encoded_unet:build_encoded_unet",
+    family="encoded_unet",
+    side_multiple=1,
+)
+_UNETPLUSPLUS = _network(
+    "unetplusplus_resnet34",
+    _UNET_RESNET,
+    builder="models.build.encoded_unet:build_unetplusplus",
+    family="unetplusplus",
+    paper="Zhou et al. 2018, UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
+)
+_FPN = _network(
+    "fpn_resnet34",
+    _UNET_RESNET,
+    builder="models.build.fpn:build_fpn",
+    family="fpn",
+    paper="Kirillov et al. 2019, Panoptic Feature Pyramid Networks",
+)
+_PSPNET = _network(
+    "pspnet_resnet34",
+    _UNET_RESNET,
+    builder="models.build.pspnet:build_pspnet",
+    family="pspnet",
+    paper="Zhao et al. 2017, Pyramid Scene Parsing Network",
+)
+_DEEPLAB = _network(
+    "deeplabv3plus_resnet34",
+    _UNET_RESNET,
+    builder="models.build.deeplabv3plus:build_deeplabv3plus",
+    family="deeplabv3plus",
+    paper="Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution "
+    "for Semantic Image Segmentation",
+)
+_SEGFORMER = _network(
+    "segformer_b0",
+    _UNET_RESNET,
+    builder="models.build.segformer:build_segformer",
+    family="segformer",
+    has_linears=True,
+    paper="Xie et al. 2021, SegFormer: Simple and Efficient Design "
+    "for Semantic Segmentation with Transformers",
+)
+
+
+def _over_encoders(like: Architecture) -> tuple[Architecture, ...]:
+    """The row, and its method over two lighter encoders, the second that of the starter, and a tiny one."""
+    method = like.id.partition("_")[0]
+    return (
+        like,
+        _network(f"{method}_mobilenetv3_large_100", like),
+        _network(f"{method}_tf_efficientnet_lite0", like, mean=_LITE_MEAN, std=_LITE_STD),
+        _network(f"{method}_test_resnet", like, image_size=64, mean=HALF, std=HALF),
+    )
+
+
+_SEGMENTERS = (
+    _UNET,
+    *_SMALL_UNETS,
+    *(row for like in (_UNET_RESNET, _UNETPLUSPLUS, _FPN, _PSPNET, _DEEPLAB) for row in _over_encoders(like)),
+    _SEGFORMER,
+    *(_network(f"segformer_{size}", _SEGFORMER) for size in ("b1", "b2")),
+    _network("segformer_tiny", _SEGFORMER, image_size=64),
+    _method("unetplusplus", "UNet++", _UNETPLUSPLUS),
+    _method("fpn", "FPN", _FPN),
+    _method("pspnet", "PSPNet", _PSPNET),
+    _method("deeplabv3plus", "DeepLabv3+", _DEEPLAB),
+    _method("segformer", "SegFormer", _SEGFORMER),
+)
+"""Networks of segmentation; their names are ours, METHOD_ENCODER where the encoder is timm's."""
+
+_SRCNN = _network(
+    "srcnn",
+    _RESNET,
+    tasks=frozenset({Task.SUPER_RESOLUTION}),
+    builder="models.build.restorers:build_srcnn",
+    family="srcnn",
+    image_size=96,
+    smallest_size=24,
+    side_multiple=12,
+    scales=(2, 3, 4),
+    mean=(0.0, 0.0, 0.0),
+    std=(255.0, 255.0, 255.0),
+    paper="Dong et al. 2014, Image Super-Resolution Using Deep Convolutional Networks",
+)
+_FSRCNN = _network(
+    "fsrcnn",
+    _SRCNN,
+    builder="models.build.restorers:build_fsrcnn",
+    family="fsrcnn",
+    paper="Dong et al. 2016, Accelerating the Super-Resolution Convolutional Neural Network",
+)
+_VDSR = _network(
+    "vdsr",
+    _SRCNN,
+    builder="models.build.restorers:build_vdsr",
+    family="vdsr",
+    paper="Kim et al. 2016, Accurate Image Super-Resolution Using Very Deep Convolutional Networks",
+)
+_EDSR = _network(
+    "edsr",
+    _SRCNN,
+    builder="models.build.restorers:build_edsr",
+    family="edsr",
+    paper="Lim et al. 2017, Enhanced Deep Residual Networks for Single Image Super-Resolution",
+)
+_ESPCN = _network(
+    "espcn",
+    _SRCNN,
+    builder="models.build.restorers:build_espcn",
+    family="espcn",
+    paper="Shi et al. 2016, Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel "
+    "Convolutional Neural Network",
+)
+_RESTORERS = (
+    _SRCNN,
+    _FSRCNN,
+    _network("fsrcnn_small", _FSRCNN),
+    _ESPCN,
+    _network("espcn_residual", _ESPCN),
+    _VDSR,
+    _network("vdsr_small", _VDSR),
+    _EDSR,
+    _network("edsr_small", _EDSR),
+    _network("edsr_tiny", _EDSR),
+    _network(
+        "upconv7",
+        _SRCNN,
+        builder="models.build.upconv7:build_upconv7",
+        family="upconv7",
+        smallest_size=48,
+        scales=(2,),
+        licence="MIT",
+        paper=None,
+    ),
+)
+"""Networks of super-resolution. `edsr` is its paper's baseline, `espcn_residual` adds to cubic interpolation,
+`upconv7` is what waifu2x's weights are of."""
+
+ARCHITECTURES: tuple[Architecture, ...] = (*_NETWORKS, *_METHODS, *_TINY, *_SEGMENTERS, *_RESTORERS)
 
 
 def of_network(timm: str | None) -> Architecture | None:

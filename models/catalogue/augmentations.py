@@ -1,5 +1,7 @@
 """What is done to pictures in training only: to each alone, and to those of a batch together."""
 
+from dataclasses import dataclass
+
 from pydantic import Field
 
 from models.catalogue.row import Kind, Parameters, Proof, Row
@@ -13,6 +15,10 @@ class Flip(Parameters):
     """Of the pictures that are mirrored left to right."""
     vertical_share: float = Field(default=0.0, ge=0, le=1)
     """Of the pictures that are turned upside down."""
+
+
+class QuarterTurns(Parameters):
+    """Turns by 0, 90, 180 or 270 degrees, each as often as the others; what is not square by 0 or 180."""
 
 
 class RandomCrop(Parameters):
@@ -102,6 +108,43 @@ class Fmix(Parameters):
     """Of the batches that are mixed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Row):
+    """A change of single pictures."""
+
+    moves: bool = False
+    """Pixels go elsewhere, and those of a mask with them; else a picture's mask stays as it is."""
+
+
+_LABELS = frozenset({Task.CLASSIFICATION})
+_BOTH = _LABELS | {Task.SEGMENTATION}
+_PICTURES = frozenset({Task.SUPER_RESOLUTION})
+
+
+def _change(
+    method: str,
+    name: str,
+    parameters: type[Parameters],
+    paper: str | None = None,
+    *,
+    moves: bool,
+    tasks: frozenset[Task] = _BOTH,
+) -> Augmentation:
+    """A change that masks, or small pictures, can follow."""
+    return Augmentation(
+        id=method,
+        name=name,
+        kind=Kind.AUGMENTATION,
+        tasks=tasks,
+        builder=f"models.train.augment:build_{method}",
+        parameters=parameters,
+        licence="Apache-2.0",
+        paper=paper,
+        proof=Proof.TRAINS,
+        moves=moves,
+    )
+
+
 def _row(
     method: str,
     name: str,
@@ -116,7 +159,7 @@ def _row(
         id=method,
         name=name,
         kind=kind,
-        tasks=frozenset({Task.CLASSIFICATION}),
+        tasks=_LABELS,
         builder=f"models.train.{module}:build_{method}",
         parameters=parameters,
         licence="Apache-2.0",
@@ -126,17 +169,18 @@ def _row(
 
 
 AUGMENTATIONS: tuple[Row, ...] = (
-    _row("flip", "Mirroring", Kind.AUGMENTATION, Flip),
-    _row("random_crop", "Shifting", Kind.AUGMENTATION, RandomCrop),
-    _row(
+    _change("flip", "Mirroring", Flip, moves=True, tasks=_BOTH | _PICTURES),
+    _change("quarter_turns", "Quarter turns", QuarterTurns, moves=True, tasks=_PICTURES),
+    _change("random_crop", "Shifting", RandomCrop, moves=True),
+    _change(
         "random_resized_crop",
         "Cutting out and enlarging",
-        Kind.AUGMENTATION,
         RandomResizedCrop,
         "Szegedy et al. 2014, Going Deeper with Convolutions",
+        moves=True,
     ),
-    _row("rotate", "Turning", Kind.AUGMENTATION, Rotate),
-    _row("colour_jitter", "Brightness, contrast, saturation, hue", Kind.AUGMENTATION, ColourJitter),
+    _change("rotate", "Turning", Rotate, moves=True),
+    _change("colour_jitter", "Brightness, contrast, saturation, hue", ColourJitter, moves=False),
     _row(
         "rand_augment",
         "RandAugment",

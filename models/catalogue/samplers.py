@@ -13,14 +13,23 @@ class RepeatFactor(Parameters):
     """Of the pictures: a label with fewer is rare."""
 
 
+_LABELS = frozenset({Task.CLASSIFICATION})
+_ALL = _LABELS | {Task.SEGMENTATION, Task.SUPER_RESOLUTION}
+
+
 def _row(
-    method: str, name: str, paper: str | None = None, *, parameters: type[Parameters] = Parameters
+    method: str,
+    name: str,
+    paper: str | None = None,
+    *,
+    parameters: type[Parameters] = Parameters,
+    tasks: frozenset[Task] = _LABELS,
 ) -> Row:
     return Row(
         id=method,
         name=name,
         kind=Kind.SAMPLER,
-        tasks=frozenset({Task.CLASSIFICATION}),
+        tasks=tasks,
         builder=f"models.train.samplers:{method}",
         parameters=parameters,
         licence="Apache-2.0",
@@ -32,8 +41,8 @@ def _row(
 _DECOUPLING = "Kang et al. 2019, Decoupling Representation and Classifier for Long-Tailed Recognition"
 
 SAMPLERS: tuple[Row, ...] = (
-    _row("shuffle", "Shuffled"),
-    _row("sequential", "In order"),
+    _row("shuffle", "Shuffled", tasks=_ALL),
+    _row("sequential", "In order", tasks=_ALL),
     _row("balanced", "Each label as often as the others", _DECOUPLING),
     _row("square_root_balanced", "Labels by the square root of their number", _DECOUPLING),
     _row(

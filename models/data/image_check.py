@@ -32,6 +32,8 @@ class Checked(NamedTuple):
     height: int
     fault: Fault | None
     """Why it is no picture; then its sides are 0."""
+    is_lying: bool = False
+    """As seen, its sides change places."""
 
 
 def check_images(
@@ -80,4 +82,5 @@ def _check(entry: Entry, data: bytes, limits: ImageLimits) -> Checked:
         stored_pixels(data, header, at_least=(1, 1))
     except ImageError as error:
         return Checked(entry, len(data), sha256, 0, 0, Fault(error.message, error.hint))
-    return Checked(entry, len(data), sha256, header.width, header.height, None)
+    is_lying = header.orientation >= 5
+    return Checked(entry, len(data), sha256, header.width, header.height, None, is_lying)

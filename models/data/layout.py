@@ -17,7 +17,7 @@ from models.data.pack import Split
 from models.data.problems import DataRefused, LeftOut, Noted, Problem
 
 MAX_MANIFEST_BYTES: Final = 64 << 20
-_IMAGE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".svg", ".jp2", ".jxl", ".psd"),
 )
@@ -83,7 +83,7 @@ class ArchiveSource(ImageSource):
         listing = self.listing
         sizes = {member.name: member.size for member in members}
         guess = _Guess(sizes)
-        root = _root(members)
+        root = archive_root(members)
         lines: dict[str, Row] = {}
         names = {manifest.name for manifest in manifests}
         for manifest, data in self._archive.contents(lambda one: one.name in names):
@@ -112,7 +112,7 @@ def is_litter(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in _LITTER for part in name.split("/"))
 
 
-def _root(members: Sequence[Member]) -> str:
+def archive_root(members: Sequence[Member]) -> str:
     """The folders that enclose everything, with a slash at the end; empty when there are none."""
     root = ""
     while members:
@@ -142,7 +142,7 @@ def _split_of(name: str, root: str) -> Split | None:
 
 def _find_manifests(members: Sequence[Member]) -> tuple[list[Member], list[Problem]]:
     """The tables at the top, or one in each split folder."""
-    root = _root(members)
+    root = archive_root(members)
     tables = []
     for member in members:
         rest = member.name[len(root) :]
@@ -216,7 +216,7 @@ class _Guess:
 
 
 def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence[str]) -> None:
-    root = _root(members)
+    root = archive_root(members)
     splits = _split_folders(listing, members, root)
     filled: set[str] = set()
     for member in members:
@@ -228,7 +228,7 @@ def _list_folders(listing: Listing, members: Sequence[Member], folders: Sequence
         split = SPLITS[inside[0].lower()] if inside and inside[0] in splits else None
         if len(inside) > (split is not None):
             listing.entries[member.name] = Entry(member.name, inside[-1], split, member.size)
-        elif not last.lower().endswith(_IMAGE_SUFFIXES):
+        elif not last.lower().endswith(IMAGE_SUFFIXES):
             listing.left_out.add(LeftOut(file=member.name, reason="It is no image, and in no class folder."))
         else:
             listing.broken.add(

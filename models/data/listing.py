@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from models.data.pack import Split
 from models.data.problems import LeftOut, Noted, Problem
 
-Layout = Literal["class_folders", "manifest", "parquet"]
+Layout = Literal["class_folders", "manifest", "parquet", "images_and_masks", "coco", "pictures", "hr_and_lr"]
 
 
 class Entry(NamedTuple):
@@ -56,3 +56,28 @@ class ImageSource(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close what is open, and remove what was written."""
+
+
+class MaskSource(ABC):
+    """Where pictures with masks come from: an archive."""
+
+    listing: Listing
+
+    @abstractmethod
+    def images(self, wanted: Collection[str]) -> Iterator[tuple[Entry, bytes]]:
+        """The pictures of these names with their bytes, in the archive's order. Raises DataRefused."""
+
+    @abstractmethod
+    def mask_files(self, wanted: Collection[str]) -> Iterator[tuple[str, str, bytes]]:
+        """Of the pictures of these names: picture, what messages call the mask, and the mask, a PNG.
+
+        Raises DataRefused.
+        """
+
+
+def free_name(name: str, file: str, taken: Collection[str]) -> str:
+    """What an image of `file` is called in a pack: as in its archive, or, where that is taken, with the
+    file's name before it, and a number if need be."""
+    stem = f"{file.rpartition('/')[2].partition('.')[0]}/{name}"
+    numbered = (f"{stem} ({number})" for number in range(2, len(taken) + 3))
+    return next(one for one in (name, stem, *numbered) if one not in taken)

@@ -2,6 +2,10 @@
 
     ATHPACK1 │ image │ image │ … │ index (JSON) │ length of the index (8 bytes, little-endian) │ ATHPACK1
 
+Of segmentation, masks stand among the images: grey PNGs of a picture's size as seen, whose levels say what
+each pixel is. With one label 0 is not it and 1 is; with more, a level is an index into the labels. 255 says
+nothing.
+
 Written once, never changed, named by its SHA-256. Read through a memory map, so that a set larger than
 memory can be trained on and two runs share its pages.
 """
@@ -10,7 +14,8 @@ import hashlib
 import mmap
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +24,8 @@ from typing import NamedTuple, Self
 import orjson
 
 MAGIC = b"ATHPACK1"
+IGNORED = 255
+"""Level of a mask's pixels that neither train nor count."""
 _TAIL_BYTES = 8 + len(MAGIC)
 
 
@@ -38,7 +45,8 @@ class Item(NamedTuple):
     name: str
     """Its path in the archive it came from."""
     label: int
-    """Index into the pack's labels."""
+    """Index into the pack's labels; with a mask, the one that covers most, the first, usually the background,
+    left aside where there is another."""
     split: Split
     sha256: str
     """Of its bytes."""
@@ -48,6 +56,21 @@ class Item(NamedTuple):
     offset: int
     size: int
     """Bytes."""
+    mask: tuple[int, int] | None = None
+    """Offset and bytes of its mask."""
+    small: tuple[int, int] | None = None
+    """Offset and bytes of the small picture that it is to be made from."""
+
+
+@contextmanager
+def only_whole(out: Path) -> Iterator[Path]:
+    """A path to write to within the block, at whose end the file becomes `out`; none is left if it fails."""
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        yield partial
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class PackDamaged(ValueError):
@@ -57,9 +80,11 @@ class PackDamaged(ValueError):
 class PackWriter:
     """Writes a pack; a context manager. Nothing is a pack before `finish`."""
 
-    def __init__(self, path: Path, labels: Sequence[str]) -> None:
+    def __init__(self, path: Path, labels: Sequence[str], *, ratio: int | None = None) -> None:
+        """`ratio`: of the sides of pairs."""
         self._file = path.open("wb")
         self._labels = list(labels)
+        self._ratio = ratio
         self._items: list[Item] = []
         self._file.write(MAGIC)
 
@@ -71,22 +96,53 @@ class PackWriter:
     ) -> None:
         self._file.close()
 
-    def add(self, data: bytes, *, name: str, label: int, split: Split, width: int, height: int) -> None:
+    def add_mask(self, data: bytes) -> tuple[int, int]:
+        """Append a mask; what `add` is to be told of it."""
+        return self.add_beside(data)
+
+    def add_beside(self, data: bytes) -> tuple[int, int]:
+        """Append what belongs to an image; where it is."""
+        where = self._file.tell(), len(data)
+        self._file.write(data)
+        return where
+
+    def add(
+        self,
+        data: bytes,
+        *,
+        name: str,
+        label: int,
+        split: Split,
+        width: int,
+        height: int,
+        mask: tuple[int, int] | None = None,
+    ) -> None:
         """Append one encoded image."""
-        item = Item(
-            name, label, split, hashlib.sha256(data).hexdigest(), width, height, self._file.tell(), len(data)
-        )
+        sha256 = hashlib.sha256(data).hexdigest()
+        item = Item(name, label, split, sha256, width, height, self._file.tell(), len(data), mask)
         self._file.write(data)
         self._items.append(item)
 
+    def pair_last(self, small: tuple[int, int]) -> None:
+        """Say where the small picture is of the image that was added last."""
+        self._items[-1] = self._items[-1]._replace(small=small)
+
     def finish(self) -> None:
         """Write the index and have everything on disk."""
-        index = orjson.dumps(
-            {"format": 1, "labels": self._labels, "items": [tuple(item) for item in self._items]}
-        )
+        items = [_stored(item) for item in self._items]
+        paired = {} if self._ratio is None else {"ratio": self._ratio}
+        index = orjson.dumps({"format": 1, "labels": self._labels, "items": items, **paired})
         self._file.write(index + len(index).to_bytes(8, "little") + MAGIC)
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _stored(item: Item) -> tuple[object, ...]:
+    """Without the last entries if they are empty: then the bytes are those of releases that knew none."""
+    entries: tuple[object, ...] = tuple(item)
+    while entries[-1] is None:
+        entries = entries[:-1]
+    return entries
 
 
 class Pack:
@@ -108,6 +164,8 @@ class Pack:
             raise PackDamaged(f"{path.name} is no pack, or cut short.")
         index = orjson.loads(self._bytes[size - _TAIL_BYTES - length : size - _TAIL_BYTES])
         self.labels: tuple[str, ...] = tuple(index["labels"])
+        self.ratio: int | None = index.get("ratio")
+        """How many times larger than its small picture each is; None where they have none."""
         self.items: tuple[Item, ...] = tuple(
             Item(name, label, Split(split), *rest) for name, label, split, *rest in index["items"]
         )
@@ -115,6 +173,20 @@ class Pack:
     def read(self, item: Item) -> bytes:
         """The encoded image."""
         return self._bytes[item.offset : item.offset + item.size]
+
+    def read_mask(self, item: Item) -> bytes:
+        """Its mask, a PNG. Raises PackDamaged when it has none."""
+        if item.mask is None:
+            raise PackDamaged(f"{item.name} has no mask.")
+        offset, size = item.mask
+        return self._bytes[offset : offset + size]
+
+    def read_small(self, item: Item) -> bytes:
+        """The small picture that belongs to it, encoded. Raises PackDamaged when it has none."""
+        if item.small is None:
+            raise PackDamaged(f"{item.name} has no small picture.")
+        offset, size = item.small
+        return self._bytes[offset : offset + size]
 
     def of(self, split: Split) -> list[Item]:
         """The items of a split, in their order."""

@@ -63,6 +63,14 @@ class LeftOut(BaseModel):
     reason: str
 
 
+def skip(broken: Noted[Problem], left_out: Noted[LeftOut]) -> None:
+    """Leave out what is broken, instead of refusing it all."""
+    for problem in broken.items:
+        file = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+        left_out.add(LeftOut(file=file, reason=problem.message))
+    left_out.count += broken.count - len(broken.items)
+
+
 class DataRefused(ValueError):
     """The files make no data set. `problems` has at least one; `count` says how many there were in all."""
 

@@ -1,15 +1,15 @@
 """What validation found in a data set that it took."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median_low
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from models.data.listing import Layout, Listing
-from models.data.pack import Item, Split
-from models.data.problems import LeftOut
+from models.data.pack import Item, Pack, Split
+from models.data.problems import LeftOut, Noted
 
 MAX_LISTED: Final = 1000
 """Duplicates and files left out, one by one; the counts are of all."""
@@ -63,7 +63,14 @@ class DatasetReport(_Frozen):
     size_bytes: int
     """Of the images."""
     counts: dict[Split, dict[str, int]]
-    """Images by split and label."""
+    """Images by split and label; of segmentation, an image counts for each label that is in its mask."""
+    pixels: dict[str, int] | None = None
+    """Of segmentation: pixels of all masks by label."""
+    ignored_pixels: int | None = None
+    """Of segmentation: those that neither train nor count."""
+    ratio: int | None = None
+    """Of super-resolution: how many times larger than its small one each picture is; null where they have
+    none."""
     sides: Sides
     duplicates: tuple[Duplicate, ...]
     """At most 1,000 of `duplicate_count`."""
@@ -78,6 +85,37 @@ class DatasetReport(_Frozen):
     seed: int
     validation_share: float
     test_share: float
+
+
+def report_of(
+    pack: Pack,
+    listings: Sequence[Listing],
+    *,
+    added: int,
+    counts: Mapping[Split, Mapping[str, int]],
+    duplicates: Sequence[Duplicate],
+    left_out: Noted[LeftOut],
+    options: Mapping[str, Any],
+) -> DatasetReport:
+    """What every task's report says; `options`: seed and shares of the splits."""
+    return DatasetReport(
+        sources=tuple(
+            SourceFacts(file=one.file, layout=one.layout, images=len(one.entries)) for one in listings
+        ),
+        labels=pack.labels,
+        images=len(pack.items),
+        added=added,
+        size_bytes=sum(item.size for item in pack.items),
+        counts={split: dict(of_split) for split, of_split in counts.items()},
+        sides=sides_of(pack.items),
+        duplicates=tuple(duplicates[:MAX_LISTED]),
+        duplicate_count=len(duplicates),
+        left_out=tuple(left_out.items[:MAX_LISTED]),
+        left_out_count=left_out.count,
+        previews=previews_of(pack.items, pack.labels),
+        warnings=warnings_of(pack.items, pack.labels, listings),
+        **options,
+    )
 
 
 def sides_of(items: Sequence[Item]) -> Sides:

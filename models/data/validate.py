@@ -11,23 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.data.duplicates import copies_of_others, duplicate_of
 from models.data.image_check import Checked, check_images
-from models.data.listing import ImageSource
-from models.data.pack import Pack, PackWriter, Split
-from models.data.problems import DataRefused, LeftOut, Noted, Problem
-from models.data.report import (
-    MAX_LISTED,
-    DatasetReport,
-    Duplicate,
-    SourceFacts,
-    previews_of,
-    sides_of,
-    warnings_of,
-)
+from models.data.listing import ImageSource, free_name
+from models.data.pack import Item, Pack, PackWriter, Split, only_whole
+from models.data.problems import DataRefused, LeftOut, Noted, Problem, skip
+from models.data.report import DatasetReport, Duplicate, report_of
 from models.data.sources import DataLimits, open_sources
 from models.data.splits import Shares, Unsplit, assign_splits
 
@@ -36,7 +29,6 @@ __all__ = ["DataLimits", "DataRefused", "DatasetOptions", "DatasetReport", "Left
 _MAX_THREADS = 4
 _CHECKING_SHARE = 0.8
 """Of the time, about; the rest is writing."""
-_RANK: Final = {None: 0, Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
 
 
 class DatasetOptions(BaseModel):
@@ -175,7 +167,7 @@ class _Making:
                 if checked.fault is not None:
                     self._broken.add(_broken(source, checked))
                     continue
-                name = _free_name(checked.entry.name, source.listing.file, taken)
+                name = free_name(checked.entry.name, source.listing.file, taken)
                 taken.add(name)
                 entry = checked.entry
                 split = self._splits[at] or entry.split
@@ -189,9 +181,7 @@ class _Making:
         if not self._problems:
             self._problems.extend(Noted(self._class_problems()))
         if self._options.skip_broken:
-            for problem in self._broken.items:
-                self._left_out.add(_skipped(problem))
-            self._left_out.count += self._broken.count - len(self._broken.items)
+            skip(self._broken, self._left_out)
         else:
             self._problems.extend(self._broken)
         if self._problems:
@@ -207,23 +197,16 @@ class _Making:
             raise DataRefused(problems)
 
     def _drop_duplicates(self) -> None:
-        """Of the same bytes, the copy in the earlier split stays; one in the version before comes first."""
-        first: dict[str, tuple[str, str, Split | None]] = {
-            item.sha256: (item.name, self._label_of(item.label), item.split) for item in self._old_items
-        }
+        """Of the same bytes one copy stays; copies with other labels are a mistake."""
         dropped = set()
-        for at in sorted(range(len(self._images)), key=lambda at: _RANK[self._images[at].split]):
+        for at, kept in copies_of_others(self._images, self._old_items):
             image = self._images[at]
-            kept = first.setdefault(image.sha256, (image.name, image.label, image.split))
-            name, label, split = kept
-            if name == image.name:
-                continue
             dropped.add(at)
+            label = self._label_of(kept.label) if isinstance(kept, Item) else kept.label
             if label != image.label:
-                self._problems.add(_contradiction(image, name, label))
-                continue
-            is_across = None not in (split, image.split) and split is not image.split
-            self._duplicates.append(Duplicate(name=image.name, same_as=name, is_across_splits=is_across))
+                self._problems.add(_contradiction(image, kept.name, label))
+            else:
+                self._duplicates.append(duplicate_of(image, kept))
         self._images = [image for at, image in enumerate(self._images) if at not in dropped]
 
     def _label_of(self, index: int) -> str:
@@ -274,23 +257,25 @@ class _Making:
 
     def write(self, out: Path, steps: _Steps) -> DatasetReport:
         """Write the pack."""
-        partial = out.with_name(f"{out.name}.partial")
-        try:
+        with only_whole(out) as partial:
             with PackWriter(partial, self._labels) as writer:
                 self._write_images(writer, steps)
                 writer.finish()
             report = self._report(partial)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
         steps.tell(1.0, 0.0, 0)
         return report
 
     def _write_images(self, writer: PackWriter, steps: _Steps) -> None:
         for item in self._old_items:
             assert self._previous is not None
-            facts = {"label": item.label, "width": item.width, "height": item.height}
-            writer.add(self._previous.read(item), name=item.name, split=item.split, **facts)
+            writer.add(
+                self._previous.read(item),
+                name=item.name,
+                label=item.label,
+                split=item.split,
+                width=item.width,
+                height=item.height,
+            )
         index = {label: at for at, label in enumerate(self._labels)}
         wanted: list[dict[str, tuple[_Image, Split]]] = [{} for _ in self._sources]
         for image, split in zip(self._images, self._chosen, strict=True):
@@ -299,8 +284,14 @@ class _Making:
         for source, of_source in zip(self._sources, wanted, strict=True):
             for entry, data in source.images(of_source.keys()):
                 image, split = of_source[entry.name]
-                facts = {"label": index[image.label], "width": image.width, "height": image.height}
-                writer.add(data, name=image.name, split=split, **facts)
+                writer.add(
+                    data,
+                    name=image.name,
+                    label=index[image.label],
+                    split=split,
+                    width=image.width,
+                    height=image.height,
+                )
                 done += 1
                 steps.tell(_CHECKING_SHARE, 1 - _CHECKING_SHARE, done)
 
@@ -309,34 +300,17 @@ class _Making:
         counts: Mapping[Split, Mapping[str, int]] = pack.counts()
         listings = [source.listing for source in self._sources]
         try:
-            return DatasetReport(
-                sources=tuple(
-                    SourceFacts(file=one.file, layout=one.layout, images=len(one.entries)) for one in listings
-                ),
-                labels=pack.labels,
-                images=len(pack.items),
+            return report_of(
+                pack,
+                listings,
                 added=len(self._images),
-                size_bytes=sum(item.size for item in pack.items),
-                counts={split: dict(of_split) for split, of_split in counts.items()},
-                sides=sides_of(pack.items),
-                duplicates=tuple(self._duplicates[:MAX_LISTED]),
-                duplicate_count=len(self._duplicates),
-                left_out=tuple(self._left_out.items[:MAX_LISTED]),
-                left_out_count=self._left_out.count,
-                previews=previews_of(pack.items, pack.labels),
-                warnings=warnings_of(pack.items, pack.labels, listings),
-                **self._options.model_dump(include={"seed", "validation_share", "test_share"}),
+                counts=counts,
+                duplicates=self._duplicates,
+                left_out=self._left_out,
+                options=self._options.model_dump(include={"seed", "validation_share", "test_share"}),
             )
         finally:
             pack.close()
-
-
-def _free_name(name: str, file: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    stem = f"{file.rpartition('/')[2].partition('.')[0]}/{name}"
-    numbered = (f"{stem} ({number})" for number in range(2, len(taken) + 3))
-    return next(one for one in (stem, *numbered) if one not in taken)
 
 
 def _broken(source: ImageSource, checked: Checked) -> Problem:
@@ -345,11 +319,6 @@ def _broken(source: ImageSource, checked: Checked) -> Problem:
     row = checked.entry.row
     file = checked.entry.name if row is None else source.listing.file
     return Problem(file=file, line=row, message=fault.message, hint=fault.hint)
-
-
-def _skipped(problem: Problem) -> LeftOut:
-    file = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-    return LeftOut(file=file, reason=problem.message)
 
 
 def _contradiction(image: _Image, name: str, label: str) -> Problem:

@@ -1,6 +1,7 @@
 """HTML and SVG that is escaped by construction: text stays text, only `tag` makes markup."""
 
 import re
+from base64 import b64encode
 from html import escape
 
 _VOID = frozenset({"img", "meta", "br", "col"})
@@ -52,3 +53,12 @@ def foreign(text: str, *, most: int = 48) -> Markup:
 def number(value: float) -> str:
     """A coordinate or size, without decimals that nobody sees."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def shot(jpeg: bytes | None, alt: str, *told: Markup) -> Markup:
+    """A card with a picture, if there is one, and what is told of it."""
+    picture = Markup()
+    if jpeg is not None:
+        source = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+        picture = tag("img", src=source, alt=alt, loading="lazy")
+    return tag("article", picture, tag("div", *told), class_="card shot")

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from models.evaluate.classification import Evaluation
 from models.evaluate.curves import Curve
+from models.evaluate.masks import MaskEvaluation
+from models.evaluate.picture_marks import PictureEvaluation
 from models.manifest import Certificate
 
 REPORT_JSON_FILE = "report.json"
@@ -62,8 +64,8 @@ class Comparison(_Frozen):
     nll: float
 
 
-class TrainingReport(_Frozen):
-    """All of it. Kept beside the version as `report.json` and, for people, `report.html`."""
+class RunReport(_Frozen):
+    """All but the marks. Kept beside the version as `report.json` and, for people, `report.html`."""
 
     model_config = ConfigDict(extra="ignore")  # it is read again from versions of other releases
 
@@ -77,7 +79,6 @@ class TrainingReport(_Frozen):
     """UTC, ISO 8601."""
     split: Literal["test", "validation"]
     """Which pictures the evaluation is on. Validation, which also chose the checkpoint, flatters a little."""
-    evaluation: Evaluation
     curves: dict[str, Curve]
     steps: int = Field(ge=0)
     best_step: int = Field(ge=0)
@@ -90,6 +91,16 @@ class TrainingReport(_Frozen):
     """Seconds by phase, of the attempt that ended the run."""
     certificate: Certificate | None = None
     environment: Environment
+
+    def to_json(self) -> bytes:
+        """Stable bytes."""
+        return self.model_dump_json().encode() + b"\n"
+
+
+class TrainingReport(RunReport):
+    """Of a classifier."""
+
+    evaluation: Evaluation
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """The run itself, and the answer that never looks."""
@@ -104,6 +115,24 @@ class TrainingReport(_Frozen):
             ),
         )
 
-    def to_json(self) -> bytes:
-        """Stable bytes."""
-        return self.model_dump_json().encode() + b"\n"
+
+class MaskReport(RunReport):
+    """Of a segmenter."""
+
+    evaluation: MaskEvaluation
+
+
+class PictureReport(RunReport):
+    """Of a network that enlarges pictures."""
+
+    evaluation: PictureEvaluation
+
+
+AnyReport = TrainingReport | MaskReport | PictureReport
+"""By what was trained."""
+
+
+def read_report(data: bytes) -> AnyReport:
+    """A `report.json`, of this release or another. Raises pydantic's ValidationError."""
+    report: AnyReport = TypeAdapter(AnyReport).validate_json(data)
+    return report

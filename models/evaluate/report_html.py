@@ -5,7 +5,7 @@ page's own policy forbids it to run or to load anything.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from models.evaluate.classification import Evaluation
 from models.evaluate.confusion_plot import MOST_CLASSES, confused_pairs, confusion_plot
@@ -13,7 +13,7 @@ from models.evaluate.line_plot import Series, line_plot
 from models.evaluate.markup import Markup, foreign, joined, tag
 from models.evaluate.quantities import count, decimal, percent, pictures
 from models.evaluate.reliability_plot import reliability_plot
-from models.evaluate.report import TrainingReport
+from models.evaluate.report import RunReport, TrainingReport
 from models.evaluate.report_style import STYLE
 from models.evaluate.report_tables import class_table, comparison_table, how_it_was_made, worst_samples
 
@@ -22,13 +22,26 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 
 _PLAIN = frozenset({"epoch", "step"})
 """Measured, and a straight line."""
-_LONGER = {"valid": "validation", "train": "training", "grad": "gradient"}
+_DECIBELS = ("PSNR, dB", "Gain over cubic interpolation, dB")
+_LONGER = {"valid": "validation", "train": "training", "grad": "gradient", "psnr": "PSNR"}
 _WORDS = re.compile(rf"(?<![a-z])({'|'.join(_LONGER)})(?![a-z])")
 
 
 def render(report: TrainingReport, *, thumbnails: Mapping[int, bytes] | None = None) -> str:
     """The page. `thumbnails`: JPEGs of the worst samples (`thumbnail.py`) by `WorstSample.index`."""
     evaluation = report.evaluation
+    return page(
+        report,
+        opening(report, _verdict(report), _tiles(evaluation), comparison_table(report)),
+        _confusion(evaluation),
+        class_table(evaluation),
+        _calibration(evaluation),
+        worst_samples(evaluation, thumbnails or {}),
+    )
+
+
+def page(report: RunReport, first: Markup, *sections: Markup) -> str:
+    """A page of these parts; how it learned comes after the first, how it was made last."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -41,19 +54,17 @@ def render(report: TrainingReport, *, thumbnails: Mapping[int, bytes] | None = N
     )
     main = tag(
         "main",
-        _header(report),
+        first,
         _curves(report),
-        _confusion(evaluation),
-        class_table(evaluation),
-        _calibration(evaluation),
-        worst_samples(evaluation, thumbnails or {}),
+        *sections,
         how_it_was_made(report),
         tag("footer", "Every number of this page is in the report.json beside it."),
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', main), lang='en')}\n"
 
 
-def _header(report: TrainingReport) -> Markup:
+def opening(report: RunReport, verdict: Markup, *beneath: Markup) -> Markup:
+    """What was made of what, and what came out in a sentence."""
     fire = tag("svg", tag("path", d="M12 3 21 20H3Z"), viewBox="0 0 24 24", aria_hidden="true")
     adapter = report.spec.get("adapter")
     method = adapter.get("method") if isinstance(adapter, dict) else None
@@ -69,9 +80,8 @@ def _header(report: TrainingReport) -> Markup:
         tag("div", fire, "Athanor training report", class_="brand"),
         tag("h1", report.model),
         tag("p", made, class_="made"),
-        tag("p", _verdict(report), class_="verdict"),
-        _tiles(report.evaluation),
-        comparison_table(report),
+        tag("p", verdict, class_="verdict"),
+        *beneath,
     )
 
 
@@ -100,6 +110,11 @@ def _tiles(evaluation: Evaluation) -> Markup:
     ]
     if top5 is not None:
         tiles.insert(1, ("Top 5", percent(top5), "right label among the first five"))
+    return tiles_of(tiles)
+
+
+def tiles_of(tiles: Iterable[tuple[str, str, str]]) -> Markup:
+    """Name, value and note of each."""
     return tag(
         "div",
         *(
@@ -116,7 +131,7 @@ def _tiles(evaluation: Evaluation) -> Markup:
     )
 
 
-def _curves(report: TrainingReport) -> Markup:
+def _curves(report: RunReport) -> Markup:
     plots: dict[str, list[Series]] = {}
     for name, curve in report.curves.items():
         if curve.steps and name not in _PLAIN:
@@ -126,10 +141,10 @@ def _curves(report: TrainingReport) -> Markup:
             plots.setdefault(plot, []).append(series)
     if not plots:
         return Markup()
-    order = ("Loss", "Marks", "Learning rate")
+    order = ("Loss", "Marks", *_DECIBELS, "Learning rate")
     first = [title for title in order if title in plots]
     drawn = [
-        line_plot(title, plots[title], best_step=report.best_step if title in ("Loss", "Marks") else None)
+        line_plot(title, plots[title], best_step=report.best_step if title in order[:-1] else None)
         for title in (*first, *(title for title in plots if title not in order))
     ]
     rest = drawn[len(first) :]
@@ -148,8 +163,10 @@ def _curves(report: TrainingReport) -> Markup:
 def _plot_of(name: str) -> str:
     if "loss" in name or "nll" in name:
         return "Loss"
-    if any(mark in name for mark in ("accuracy", "f1", "precision", "recall")):
+    if any(mark in name for mark in ("accuracy", "f1", "precision", "recall", "iou")):
         return "Marks"
+    if "psnr" in name:
+        return _DECIBELS["gain" in name]
     if name in ("lr", "learning_rate"):
         return "Learning rate"
     plain = name.replace("_", " ")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from models.evaluate.classification import ClassScores, Evaluation, WorstSample
 from models.evaluate.markup import Markup, cut, foreign, tag
 from models.evaluate.quantities import count, decimal, duration, percent, pictures, size
-from models.evaluate.report import TrainingReport
+from models.evaluate.report import RunReport, TrainingReport
 from models.manifest import Certificate
 
 _MOST_CLASSES = 1000
@@ -21,10 +21,10 @@ _SPEC_LETTERS = 100_000
 def comparison_table(report: TrainingReport) -> Markup:
     """This run beside what it was compared with: the baseline at least."""
     rows = [
-        _row(foreign(each.name), percent(each.accuracy), percent(each.macro_f1), decimal(each.nll))
+        table_row(foreign(each.name), percent(each.accuracy), percent(each.macro_f1), decimal(each.nll))
         for each in report.comparisons()
     ]
-    head = _head("", "accuracy", "macro F1", "log loss")
+    head = table_head("", "accuracy", "macro F1", "log loss")
     return tag("div", tag("table", head, tag("tbody", *rows)), class_="card scroll beside")
 
 
@@ -32,7 +32,7 @@ def class_table(evaluation: Evaluation) -> Markup:
     """Every class with its marks, those that need attention first."""
     ordered = sorted(evaluation.classes, key=lambda each: (each.f1 is None, each.f1 or 0.0, -each.support))
     seen = [_class_row(each) for each in ordered[:_MOST_CLASSES]]
-    head = _head("class", "F1", "F1", "precision", "recall", "pictures", meter=1)
+    head = table_head("class", "F1", "F1", "precision", "recall", "pictures", meter=1)
     parts = [tag("div", tag("table", head, tag("tbody", *seen[:_AT_ONCE])), class_="card scroll")]
     if rest := seen[_AT_ONCE:]:
         table = tag("div", tag("table", head, tag("tbody", *rest)), class_="card scroll")
@@ -52,7 +52,7 @@ def worst_samples(evaluation: Evaluation, thumbnails: Mapping[int, bytes]) -> Ma
     )
 
 
-def how_it_was_made(report: TrainingReport) -> Markup:
+def how_it_was_made(report: RunReport) -> Markup:
     """All that somebody else needs to do it again."""
     dataset, parameters, environment = report.dataset, report.parameters, report.environment
     share = parameters.trainable / parameters.total if parameters.total else 0.0
@@ -138,7 +138,8 @@ def _facts(title: str, facts: Iterable[tuple[str, str]]) -> Markup:
     return tag("div", tag("h3", title), tag("dl", *entries), class_="card")
 
 
-def _head(*names: str, meter: int = -1) -> Markup:
+def table_head(*names: str, meter: int = -1) -> Markup:
+    """Names of columns; the one numbered `meter` stays without."""
     cells = [
         tag(
             "th",
@@ -151,5 +152,6 @@ def _head(*names: str, meter: int = -1) -> Markup:
     return tag("thead", tag("tr", *cells))
 
 
-def _row(first: Markup, *rest: str) -> Markup:
+def table_row(first: Markup, *rest: str) -> Markup:
+    """A row with its name and numbers."""
     return tag("tr", tag("th", first, scope="row"), *(tag("td", text, class_="n") for text in rest))

@@ -40,6 +40,8 @@ class Wishes(_Frozen):
     """Number of labels."""
     has_maps: bool = False
     """Each label has a map, as in segmentation, and not one number."""
+    has_pictures: bool = False
+    """It makes pictures, as in super-resolution; `classes` is then 3."""
     layout: Literal["nchw", "nhwc"] | None = None
     """None: found from the shape."""
     channels: Literal["rgb", "bgr", "grey"] | None = None
@@ -60,6 +62,10 @@ class Adopted(_Frozen):
     """Height and width of each label's map."""
     activation: Literal["sigmoid", "softmax"] | None = None
     """What the file ended in, and the served graph leaves to the codec."""
+    scale: int = 1
+    """Of a graph that takes windows: pixels of the result for each of the window, along each side."""
+    margin: int = 0
+    """Of such a graph: pixels at each side of a window for which it makes no result."""
 
 
 class Request(_Frozen):

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.export.served_form import Entry, Exit, tensor_facts, to_served_form
-from models.manifest import Manifest, MaskFacts, Preprocessing, Task
+from models.manifest import Manifest, MaskFacts, Preprocessing, Task, TensorFacts, TileFacts
 
 OPSET = 17
 MAX_BYTES = 2 * 2**30 - 1
@@ -63,6 +63,34 @@ def export_segmenter(
     return _export(network, preprocessing, labels, path, origin=origin, masks=masks)
 
 
+def export_restorer(network: nn.Module, tiles: TileFacts, path: Path, *, origin: Origin) -> Manifest:
+    """Write the graph of a network that makes larger pictures of windows of any size, (n, 3, h, w) in 0..1.
+
+    Raises:
+        ExportFailed: it is over 2 GB, or its results have another size than `tiles` says.
+
+    """
+    network.eval()
+    preprocessing = tiles.preprocessing
+    height, width = _EXAMPLE_SIDES
+    example = torch.zeros(2, 3, height, width)
+    expected = [2, 3, *(tiles.scale * (side - 2 * tiles.margin) for side in (height, width))]
+    with torch.inference_mode():
+        given = list(network(example).shape)
+    if given != expected:
+        raise ExportFailed(f"The network makes {given} of {list(example.shape)}; the tiles need {expected}.")
+    bare = _trace(network, example, path.with_name(f".bare-{path.name}"), free_sides=True)
+    entry = Entry(name=bare.graph.input[0].name)
+    leaves = Exit(name=bare.graph.output[0].name, classes=3, map_size=None, is_picture=True)
+    _write(to_served_form(bare, preprocessing, entry=entry, leaves=leaves, batch=None), path)
+    facts = tensor_facts(preprocessing, classes=3, batch=None, map_size=(-1, -1), is_picture=True)
+    made = _manifest(network, preprocessing, (), origin=origin, task=Task.SUPER_RESOLUTION, facts=facts)
+    return made.model_copy(update={"tiles": tiles})
+
+
+_EXAMPLE_SIDES = 48, 64
+
+
 def _export(
     network: nn.Module,
     preprocessing: Preprocessing,
@@ -75,7 +103,7 @@ def _export(
     network.eval()
     example = torch.zeros(2, 3, preprocessing.height, preprocessing.width)
     with torch.inference_mode():
-        classes, *map_size = network(example).shape[1:]
+        classes, *map_size = network(example[:1]).shape[1:]
     if classes != len(labels):
         raise ExportFailed(f"The network gives {classes} values; there are {len(labels)} labels.")
     bare = _trace(network, example, path.with_name(f".bare-{path.name}"))
@@ -83,17 +111,34 @@ def _export(
         Entry(name=bare.graph.input[0].name),
         Exit(name=bare.graph.output[0].name, classes=classes, map_size=tuple(map_size)),
     )
-    model = to_served_form(bare, preprocessing, entry=entry, leaves=leaves, batch=None)
+    _write(to_served_form(bare, preprocessing, entry=entry, leaves=leaves, batch=None), path)
+    facts = tensor_facts(preprocessing, classes=classes, batch=None, map_size=tuple(map_size))
+    task = Task.CLASSIFICATION if masks is None else Task.SEGMENTATION
+    made = _manifest(network, preprocessing, labels, origin=origin, task=task, facts=facts)
+    return made.model_copy(update={"masks": masks})
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
     data = model.SerializeToString()
     if len(data) > MAX_BYTES:
         raise ExportFailed(f"The graph has {len(data)} bytes; one file holds {MAX_BYTES}.")
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(data)
-    image, logits = tensor_facts(preprocessing, classes=classes, batch=None, map_size=tuple(map_size))
+
+
+def _manifest(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    *,
+    origin: Origin,
+    task: Task,
+    facts: tuple[TensorFacts, TensorFacts],
+) -> Manifest:
     return Manifest(
-        task=Task.CLASSIFICATION if masks is None else Task.SEGMENTATION,
-        inputs=(image,),
-        outputs=(logits,),
+        task=task,
+        inputs=facts[:1],
+        outputs=facts[1:],
         preprocessing=preprocessing,
         labels=tuple(labels),
         architecture=origin.architecture,
@@ -102,11 +147,14 @@ def _export(
         licence=origin.licence,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         opset=OPSET,
-        masks=masks,
     )
 
 
-def _trace(network: nn.Module, example: torch.Tensor, bare: Path) -> onnx.ModelProto:
+def _trace(
+    network: nn.Module, example: torch.Tensor, bare: Path, *, free_sides: bool = False
+) -> onnx.ModelProto:
+    taken = {0: "n", 2: "height", 3: "width"} if free_sides else {0: "n"}
+    given = {0: "n", 2: "rows", 3: "columns"} if free_sides else {0: "n"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of itself, and of branches that the comparison covers
         torch.onnx.export(
@@ -117,7 +165,7 @@ def _trace(network: nn.Module, example: torch.Tensor, bare: Path) -> onnx.ModelP
             opset_version=OPSET,
             input_names=["pixels"],
             output_names=["scores"],
-            dynamic_axes={"pixels": {0: "n"}, "scores": {0: "n"}},
+            dynamic_axes={"pixels": taken, "scores": given},
         )
     model = onnx.load(bare)
     bare.unlink()

@@ -4,7 +4,8 @@
 
 It holds when the largest difference is within `tolerance` and each decided sample (its two best reference
 outputs are further apart than twice that difference) gets its expected label. Of maps, differences alone
-decide.
+decide. A compressed graph, which its manifest says it is, must come as near to the one it was made from as
+its reference says, and give as large a share of all samples the same label.
 """
 
 import datetime
@@ -23,10 +24,10 @@ from models.export.reference import (
     read_reference,
 )
 from models.export.served import ServedGraphError, ServedSession, runtime_name
-from models.manifest import Agreement, Certificate, Level, Manifest, Task, sha256_hex
+from models.manifest import Agreement, Certificate, Level, Manifest, sha256_hex
 from models.sources.base import file_sha256
-from models.tasks.classification import ClassificationCodec, Prediction
-from models.tasks.fitting import ImageFitter
+from models.tasks.classification import Prediction
+from models.tasks.codecs import codec_of
 from models.tasks.images import ImageError, ImageLimits
 
 SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -65,6 +66,8 @@ class SampleResult:
 
     position: int
     max_abs: float
+    drift: float | None
+    """Between alone and in a batch."""
     cosine: float
     expected: str
     got: str
@@ -105,10 +108,12 @@ def compare_samples(
         )
     differences = np.max([_worst(outputs - reference.logits) for outputs in passes], axis=0)
     worst = float(differences.max())
+    drifts = _worst(passes[-1] - passes[0]) if len(passes) > 1 else None
     return [
         SampleResult(
             position=position,
             max_abs=float(differences[position]),
+            drift=None if drifts is None else float(drifts[position]),
             cosine=_cosine(passes[0][position], expected),
             expected=reference.labels[position],
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
@@ -172,7 +177,7 @@ def certify(
         reference_sha256=None if reference_path is None else file_sha256(reference_path),
         reference_by=by,
         agreement=agreement,
-        latency_ms=round(session.latency_ms(), 3),
+        latency_ms=round(session.latency_ms(manifest.preprocessing), 3),
         size_bytes=model_path.stat().st_size,
         runtime=runtime_name(),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -203,7 +208,9 @@ def verify(
                     f"The {what} is not the certified one: SHA-256 {found}, the certificate says {stored}.",
                     hint="Import the model again.",
                 )
-    return certify(model_path, manifest, reference_path)
+    computed = certify(model_path, manifest, reference_path)
+    # Who it was compared with may be gone by now, and its pace was that of another moment.
+    return computed.model_copy(update={"compared_with": against.compared_with}) if against else computed
 
 
 def _open(model_path: Path, manifest: Manifest) -> ServedSession:
@@ -218,9 +225,7 @@ def _open(model_path: Path, manifest: Manifest) -> ServedSession:
 def _hold_against(
     path: Path, session: ServedSession, manifest: Manifest, limits: ImageLimits
 ) -> tuple[Agreement, str]:
-    codec: Codec = ImageFitter(manifest.preprocessing, limits)
-    if manifest.task is Task.CLASSIFICATION:
-        codec = ClassificationCodec(manifest, limits)
+    codec: Codec = codec_of(manifest, limits)
     try:
         reference = read_reference(path)
     except ReferenceInvalid as error:
@@ -236,8 +241,25 @@ def _hold_against(
     except (ServedGraphError, ValueError) as error:
         raise ParityError(f"The graph fails on a sample: {error}", hint="Export it again.") from error
     agreement = _agreement(reference, results)
+    if manifest.precision is not None:
+        agreement = _as_compressed(agreement, reference, results)
     _demand(agreement, results)
     return agreement, reference.by
+
+
+def _as_compressed(agreement: Agreement, reference: Reference, results: list[SampleResult]) -> Agreement:
+    """The same with what is allowed to, and demanded of, a compressed graph. Any other may not allow itself
+    anything in its own reference."""
+    if reference.least_same_label is None:
+        return agreement
+    same = sum(result.got == result.expected for result in results)
+    return agreement.model_copy(
+        update={
+            "tolerance": max(agreement.tolerance, reference.allowed),
+            "same_label": same / len(results),
+            "least_same_label": reference.least_same_label,
+        }
+    )
 
 
 def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
@@ -246,6 +268,7 @@ def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
     return Agreement(
         samples=len(results),
         max_abs=max(result.max_abs for result in results),
+        drift=max((result.drift for result in results if result.drift is not None), default=None),
         tolerance=tolerance(reference.logits, reference.rounding),
         cosine=min(result.cosine for result in results),
         top1=right / len(decided) if decided else 1.0,
@@ -255,6 +278,13 @@ def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
 
 def _demand(agreement: Agreement, results: list[SampleResult]) -> None:
     """Raise ParityError unless the comparison holds."""
+    if agreement.same_label is not None and not agreement.same_label >= (agreement.least_same_label or 0.0):
+        raise ParityError(
+            f"{agreement.same_label:.2%} of {agreement.samples} samples keep their label, less than "
+            f"{agreement.least_same_label:.2%}.",
+            hint="Compress it again with another precision.",
+            agreement=agreement,
+        )
     # `not <=` rather than `>`: what is not a number must fail.
     far = [result for result in results if not result.max_abs <= agreement.tolerance]
     if far:

@@ -4,7 +4,9 @@ tensors   `sample.0`, `sample.1`, …   uint8 [bytes]   an encoded image each, a
           `logits`                    float32 [samples, C]; of segmentation [samples, C, h, w]
 metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the expected first label of
           each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs, and
-          `rounding`: by how much the same network's outputs in float32 and float64 differ at most
+          `rounding`: by how much the same network's outputs in float32 and float64 differ at most; of a
+          compressed graph, whose reference is what the graph before it gives, `allowed`: by how much outputs
+          may differ, and `least_same_label`: the share of samples that must keep their label
 """
 
 import hashlib
@@ -42,6 +44,10 @@ class Reference:
     all_labels_sha256: str | None = None
     rounding: float = 0.0
     """Largest difference between the network's outputs in float32 and float64; 0: nobody has looked."""
+    allowed: float = 0.0
+    """Largest difference that a compressed graph may make; 0: as for others."""
+    least_same_label: float | None = None
+    """Share of samples, 0..1, that a compressed graph must give the same label; None: as for others."""
 
 
 def labels_sha256(labels: Sequence[str]) -> str:
@@ -65,6 +71,9 @@ def write_reference(path: Path, reference: Reference) -> None:
         metadata["all_labels_sha256"] = reference.all_labels_sha256
     if reference.rounding:
         metadata["rounding"] = repr(float(reference.rounding))
+    if reference.least_same_label is not None:
+        metadata["allowed"] = repr(float(reference.allowed))
+        metadata["least_same_label"] = repr(float(reference.least_same_label))
     save_file(tensors, path, metadata=metadata)
 
 
@@ -100,7 +109,9 @@ def read_reference(path: Path) -> Reference:
         labels=_labels(metadata, count),
         by=metadata.get("by", "the uploader")[:200],
         all_labels_sha256=metadata.get("all_labels_sha256"),
-        rounding=_rounding(metadata),
+        rounding=_number(metadata, "rounding"),
+        allowed=_number(metadata, "allowed"),
+        least_same_label=_number(metadata, "least_same_label") if "least_same_label" in metadata else None,
     )
 
 
@@ -112,14 +123,14 @@ def _sample_bytes(tensor: NDArray[np.generic], position: int) -> bytes:
     return tensor.tobytes()
 
 
-def _rounding(metadata: dict[str, str]) -> float:
+def _number(metadata: dict[str, str], name: str) -> float:
     try:
-        rounding = float(metadata.get("rounding", 0.0))
+        number = float(metadata.get(name, 0.0))
     except ValueError:
-        rounding = -1.0
-    if not (isfinite(rounding) and rounding >= 0):
-        raise ReferenceInvalid("The metadata `rounding` must be a number, 0 or more.")
-    return rounding
+        number = -1.0
+    if not (isfinite(number) and number >= 0):
+        raise ReferenceInvalid(f"The metadata `{name}` must be a number, 0 or more.")
+    return number
 
 
 def _labels(metadata: dict[str, str], count: int) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from models.export.inspect_onnx import (
     find_output,
     read_model,
 )
+from models.export.rewrite_windows import check_free, measure
 from models.export.served import ServedGraphError, ServedSession
 from models.export.served_form import Entry, Exit, normalisation_in, opset_of, to_served_form
 from models.manifest import Preprocessing
@@ -37,21 +38,31 @@ def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
     model = read_model(source)
     found = find_input(model, layout=wishes.layout)
     entry = as_entry(found, channels=wishes.channels)
-    _check_size(found, wishes.preprocessing)
+    takes_windows = wishes.preprocessing.fit == "tiles"
+    if takes_windows:
+        check_free(found)
+    else:
+        _check_size(found, wishes.preprocessing)
     own = normalisation_in(model) if entry.dtype == "uint8" else None
     _check_normalisation(entry, wishes.preprocessing, is_ours=own is not None)
-    leaves = find_output(model, classes=wishes.classes, has_maps=wishes.has_maps)
+    has_maps = wishes.has_maps or wishes.has_pictures
+    leaves = find_output(model, classes=wishes.classes, has_maps=has_maps)
+    if wishes.has_pictures:
+        leaves = replace(leaves, is_picture=True)
     served, leaves, max_batch = _settle_batch(model, wishes.preprocessing, found, entry, leaves)
     onnx.checker.check_model(served)
     target.write_bytes(served.SerializeToString())
+    scale, margin = measure(served, wishes) if takes_windows else (1, 0)
     return Adopted(
         max_batch=max_batch,
         opset=opset_of(served) or 0,
         parameters=count_parameters(model),
         mean=None if own is None else own[0],
         std=None if own is None else own[1],
-        map_size=leaves.map_size or (),
+        map_size=(-1, -1) if takes_windows else leaves.map_size or (),
         activation=leaves.activation,
+        scale=scale,
+        margin=margin,
     )
 
 
@@ -113,7 +124,9 @@ def _served(
 ) -> tuple[ModelProto, Exit]:
     served = to_served_form(model, preprocessing, entry=entry, leaves=leaves, batch=batch)
     outputs = _run(served, images, batch=batch, leaves=leaves)
-    settled = replace(leaves, map_size=outputs.shape[2:], is_probability=_are_probabilities(outputs, leaves))
+    settled = replace(leaves, is_probability=_are_probabilities(outputs, leaves))
+    if preprocessing.fit != "tiles":
+        settled = replace(settled, map_size=outputs.shape[2:])
     if settled != leaves:
         served = to_served_form(model, preprocessing, entry=entry, leaves=settled, batch=batch)
         _run(served, images, batch=batch, leaves=settled)
@@ -130,6 +143,11 @@ def _run(
     found = sorted(shapes)[0]
     rank = 2 if leaves.map_size == () else 4
     if len(shapes) > 1 or len(found) != rank or found[:2] != (1, leaves.classes):
+        if leaves.is_picture:
+            raise Refused(
+                f"One window gives an output of shape {found}; a picture has 3 channels.",
+                hint="Export it with an RGB picture as its output.",
+            )
         raise Refused(
             f"One image gives an output of shape {found}; there are {leaves.classes} labels.",
             hint="Give one label for each output, in the order of the network's outputs.",
@@ -148,6 +166,8 @@ def _run(
 
 def _are_probabilities(outputs: NDArray[np.float32], leaves: Exit) -> bool:
     """Shares that sum to one over the labels. Raises Refused for maps of shares that do not."""
+    if leaves.is_picture:
+        return False
     sums = outputs.sum(axis=1)
     if (outputs >= 0).all() and (np.abs(sums - 1) < _SUMS_TO_ONE).all():
         return True

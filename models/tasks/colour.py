@@ -10,6 +10,7 @@
 from functools import lru_cache
 from io import BytesIO
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,24 @@ _LEVELS_APART = 2
 """Profiles whose colours are all this near to sRGB's are taken for sRGB: there are many spellings of it."""
 
 
+class Layers(NamedTuple):
+    """A picture's colours, and apart from them how opaque they are."""
+
+    rgb: Image.Image
+    """Mode RGB, sRGB."""
+    alpha: Image.Image | None
+    """Mode L, 255 is opaque; None: all of it is."""
+    is_grey: bool
+    """Its samples were grey."""
+
+
 def srgb_pixels(image: Image.Image, profile: bytes | None, *, white: int = 65_535) -> NDArray[np.uint8]:
     """The loaded image as (H, W, 3) sRGB over white. `white` is the highest level of 16-bit modes."""
+    return over_white(srgb_layers(image, profile, white=white))
+
+
+def srgb_layers(image: Image.Image, profile: bytes | None, *, white: int = 65_535) -> Layers:
+    """The loaded image's layers. Raises ImageError for samples that have no agreed white."""
     if image.mode.startswith("I;16"):
         image = _eight_bits(image, white)
     elif image.mode in {"I", "F"}:
@@ -32,6 +49,7 @@ def srgb_pixels(image: Image.Image, profile: bytes | None, *, white: int = 65_53
             "The image holds 32-bit samples, which have no agreed white.",
             hint="Save it with 8 or 16 bits per sample.",
         )
+    is_grey = image.mode in {"1", "L", "LA"}
     alpha = None
     if image.has_transparency_data:
         layers = image.convert("RGBA")
@@ -42,10 +60,17 @@ def srgb_pixels(image: Image.Image, profile: bytes | None, *, white: int = 65_53
         image = image.convert("L")
     elif image.mode not in {"L", "RGB", "CMYK"}:
         image = image.convert("RGB")
-    image = _to_srgb(image, profile)
-    if alpha is not None and alpha.getextrema() != (255, 255):
+    if alpha is not None and alpha.getextrema() == (255, 255):
+        alpha = None
+    return Layers(_to_srgb(image, profile), alpha, is_grey)
+
+
+def over_white(layers: Layers) -> NDArray[np.uint8]:
+    """(H, W, 3): the colours on paper."""
+    image = layers.rgb
+    if layers.alpha is not None:
         paper = Image.new("RGB", image.size, "white")
-        paper.paste(image, mask=alpha)
+        paper.paste(image, mask=layers.alpha)
         image = paper
     return rgb_array(image)
 

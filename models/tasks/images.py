@@ -8,8 +8,10 @@ without the GIL.
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +19,19 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageChops,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
-from models.tasks.colour import srgb_pixels
+from models.tasks.colour import Layers, over_white, rgb_array, srgb_layers, srgb_pixels
 from models.tasks.exif import upright
 from models.tasks.image_facts import (
     ImageError,
     ImageFacts,
+    ImageFormat,
     ImageLimits,
     RasterHeader,
     undecodable,
@@ -36,7 +40,16 @@ from models.tasks.jpeg import JPEG_MAGIC, JpegHeader, bare_jpeg, jpeg_profile, s
 from models.tasks.png import PNG_MAGIC, png_header, png_picture
 from models.tasks.raster_headers import bmp_header, gif_header, tiff_header, webp_header
 
-__all__ = ["ImageError", "ImageFacts", "ImageLimits", "decode_image", "probe_image"]
+__all__ = [
+    "ImageError",
+    "ImageFacts",
+    "ImageLimits",
+    "Picture",
+    "decode_image",
+    "decode_picture",
+    "has_deep_samples",
+    "probe_image",
+]
 
 Header = JpegHeader | RasterHeader
 
@@ -104,6 +117,49 @@ def decode_image(
     return np.require(upright(pixels, header.orientation), requirements=["C", "W"])
 
 
+class Picture(NamedTuple):
+    """A picture, upright, with what `decode_image` lays over white kept apart."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) sRGB"""
+    alpha: NDArray[np.uint8] | None
+    """(H, W), 255 is opaque; None: all of it is."""
+    is_grey: bool
+    """Its samples were grey."""
+
+
+def decode_picture(data: bytes, *, limits: ImageLimits) -> Picture:
+    """Decode to 8 bits, colours and opacity apart. Raises as `decode_image`."""
+    header = read_header(data, limits)
+    if isinstance(header, JpegHeader):
+        stored, alpha, is_grey = stored_pixels(data, header), None, header.components == 1
+    else:
+        with _as_undecodable(header):
+            layers = _raster_layers(data, header)
+            stored, is_grey = rgb_array(layers.rgb), layers.is_grey
+            alpha = None if layers.alpha is None else np.asarray(layers.alpha)
+    if alpha is not None:
+        alpha = np.ascontiguousarray(upright(alpha[..., None], header.orientation)[..., 0])
+    return Picture(np.ascontiguousarray(upright(stored, header.orientation)), alpha, is_grey)
+
+
+def has_deep_samples(data: bytes, format_: ImageFormat) -> bool:
+    """Whether the samples of a file whose header has been read have more than the 8 bits that decoding
+    leaves. Of a damaged one: False."""
+    if format_ == "png":
+        return data[_PNG_DEPTH_AT] > 8
+    if format_ != "tiff":
+        return False
+    try:
+        tags = TiffImagePlugin.TiffImageFile(BytesIO(data)).tag_v2
+        return bool(max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8)
+    except DECODER_FAULTS:
+        return False
+
+
+_PNG_DEPTH_AT = 24
+
+
 def read_header(data: bytes, limits: ImageLimits) -> Header:
     """What the header says, stored size first: for callers that decode with `stored_pixels`."""
     if data.startswith(JPEG_MAGIC):
@@ -144,10 +200,16 @@ def stored_pixels(
 
     `at_least` is in stored (height, width) too. The array may be read-only.
     """
-    try:
+    with _as_undecodable(header):
         if isinstance(header, JpegHeader):
             return _jpeg_pixels(data, header, at_least)
-        return _raster_pixels(data, header)
+        return over_white(_raster_layers(data, header))
+
+
+@contextmanager
+def _as_undecodable(header: Header) -> Iterator[None]:
+    try:
+        yield
     except ImageError:
         raise
     except DECODER_FAULTS as fault:
@@ -176,9 +238,9 @@ def _jpeg_pixels(data: bytes, header: JpegHeader, at_least: tuple[int, int] | No
 _TURBO_COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
-def _raster_pixels(data: bytes, header: RasterHeader) -> NDArray[np.uint8]:
+def _raster_layers(data: bytes, header: RasterHeader) -> Layers:
     if header.format == "tiff":
-        return _tiff_pixels(data, header)
+        return _tiff_layers(data, header)
     if header.format == "png":
         data, profile, transparent = png_picture(data)
         image: _Reader = PngImagePlugin.PngImageFile(BytesIO(data))
@@ -191,13 +253,12 @@ def _raster_pixels(data: bytes, header: RasterHeader) -> NDArray[np.uint8]:
     _check_size(image, header)
     covered = image.tile[0][1] if header.format == "gif" and image.tile else None
     image.load()
-    pixels = srgb_pixels(image, profile)
+    layers = srgb_layers(image, profile)
     if covered is None or covered == (0, 0, *image.size):
-        return pixels
-    left, top, right, bottom = covered
-    paper = np.full_like(pixels, 255)  # a GIF's frame leaves the rest of the canvas transparent
-    paper[top:bottom, left:right] = pixels[top:bottom, left:right]
-    return paper
+        return layers
+    alpha = Image.new("L", image.size, 0)  # a GIF's frame leaves the rest of the canvas transparent
+    alpha.paste(255 if layers.alpha is None else layers.alpha.crop(covered), covered)
+    return layers._replace(alpha=alpha)
 
 
 _Reader = (
@@ -213,7 +274,7 @@ _READERS: Final[dict[str, type[_Reader]]] = {
 }
 
 
-def _tiff_pixels(data: bytes, header: RasterHeader) -> NDArray[np.uint8]:
+def _tiff_layers(data: bytes, header: RasterHeader) -> Layers:
     image = TiffImagePlugin.TiffImageFile(BytesIO(data))
     _check_size(image, header)
     # Pillow turns a TIFF itself, but also by an orientation in XMP, which the size it told leaves out.
@@ -224,8 +285,8 @@ def _tiff_pixels(data: bytes, header: RasterHeader) -> NDArray[np.uint8]:
     is_inverted = image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
     image.load()
     _check_size(image, header)
-    pixels = srgb_pixels(image, profile, white=2**bits - 1 if 8 < bits < 16 else 65_535)
-    return np.invert(pixels) if is_inverted else pixels
+    layers = srgb_layers(image, profile, white=2**bits - 1 if 8 < bits < 16 else 65_535)
+    return layers._replace(rgb=ImageChops.invert(layers.rgb)) if is_inverted else layers
 
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262

@@ -16,8 +16,9 @@ from PIL import Image
 from models.manifest import Manifest, MaskFacts
 from models.tasks.fitting import ImageFitter
 from models.tasks.image_facts import ImageLimits
+from models.tasks.windows import WindowCodec
 
-Shares = NDArray[np.float32]
+Shares = NDArray[np.float32] | NDArray[np.float16]
 """(labels, h, w), 0..1"""
 
 
@@ -48,22 +49,7 @@ class SegmentationCodec(ImageFitter):
         if logits.ndim != 4 or logits.shape[1] != len(self.labels):
             error = ValueError(f"{logits.shape[1:]} logits for {len(self.labels)} labels")
             return [error] * len(asked)
-        return [
-            self._shares(row) if np.isfinite(row).all() else ValueError("the logits are not finite")
-            for row in logits
-        ]
-
-    def _shares(self, logits: NDArray[np.float32]) -> Shares:
-        if self._facts.activation == "softmax":
-            raised = np.exp(logits - logits.max(axis=0))
-            shares = raised / raised.sum(axis=0)
-        else:
-            with np.errstate(over="ignore"):
-                shares = 1 / (1 + np.exp(-logits))
-        if self._facts.is_stretched:
-            low, high = float(shares.min()), float(shares.max())
-            shares = (shares - low) / max(high - low, 1e-12)
-        return np.asarray(shares, np.float32)
+        return [_shares_or_error(row, self._facts) for row in logits]
 
     def masks_of(self, shares: Shares, size: tuple[int, int]) -> "PictureMasks":
         """The masks of a picture of `size` (height, width), upright, as a person sees it."""
@@ -75,6 +61,44 @@ class SegmentationCodec(ImageFitter):
             top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
             shares = shares[:, top : top + inner[0], left : left + inner[1]]
         return PictureMasks(shares, size, self.labels, self._facts)
+
+
+class TiledSegmentationCodec(WindowCodec):
+    """The same for a graph that takes a picture in windows, each of whose pixels gets its own logits."""
+
+    def __init__(self, manifest: Manifest, limits: ImageLimits) -> None:
+        super().__init__(manifest, limits)
+        self.labels = manifest.labels
+        self._facts = manifest.masks or MaskFacts(activation="softmax")
+
+    def encode_batch(
+        self, logits: NDArray[np.float32], asked: Sequence[object], /
+    ) -> list[NDArray[np.float32] | ValueError]:
+        """Shares (h, w, labels) of each window's logits (N, C, h, w), or why there are none."""
+        if logits.ndim != 4 or logits.shape[1] != len(self.labels):
+            error = ValueError(f"{logits.shape[1:]} logits for {len(self.labels)} labels")
+            return [error] * len(asked)
+        found = (_shares_or_error(row, self._facts) for row in logits)
+        return [one if isinstance(one, ValueError) else one.transpose(1, 2, 0) for one in found]
+
+    def masks_of(self, shares: Shares, size: tuple[int, int]) -> "PictureMasks":
+        """The masks of a picture of `size` (height, width), which its shares have already."""
+        return PictureMasks(shares, size, self.labels, self._facts)
+
+
+def _shares_or_error(logits: NDArray[np.float32], facts: MaskFacts) -> NDArray[np.float32] | ValueError:
+    if not np.isfinite(logits).all():
+        return ValueError("the logits are not finite")
+    if facts.activation == "softmax":
+        raised = np.exp(logits - logits.max(axis=0))
+        shares = raised / raised.sum(axis=0)
+    else:
+        with np.errstate(over="ignore"):
+            shares = 1 / (1 + np.exp(-logits))
+    if facts.is_stretched:
+        low, high = float(shares.min()), float(shares.max())
+        shares = (shares - low) / max(high - low, 1e-12)
+    return np.asarray(shares, np.float32)
 
 
 class PictureMasks:
@@ -91,7 +115,9 @@ class PictureMasks:
     def share(self, index: int) -> NDArray[np.float32]:
         """(height, width): the share of one label, between the network's own points linearly."""
         height, width = self.size
-        small = np.ascontiguousarray(self._small[index])
+        small = np.ascontiguousarray(self._small[index], np.float32)
+        if small.shape == self.size:
+            return small
         return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
     def segments(self, chosen: Sequence[int], threshold: float) -> Iterator[Segment]:
@@ -138,7 +164,7 @@ def labelmap(
     if max(chosen) + 1 > np.iinfo(np.uint8).max:
         return Image.fromarray(winner)
     image = Image.fromarray(winner.astype(np.uint8))
-    image.putpalette(_palette().tobytes())
+    image.putpalette(palette().tobytes())
     return image
 
 
@@ -147,7 +173,7 @@ def overlay(
 ) -> Image.Image:
     """The picture, half tinted with each label's colour where that label is."""
     winner, _ = masks.best(threshold, chosen)
-    colours = _palette()[winner % 256]
+    colours = palette()[winner % 256]
     tinted = np.where(winner[..., None] > 0, (pixels.astype(np.uint16) + colours + 1) // 2, pixels)
     return Image.fromarray(tinted.astype(np.uint8))
 
@@ -165,7 +191,7 @@ def cutout(
     return Image.fromarray(np.dstack([pixels, alpha]))
 
 
-def _palette() -> NDArray[np.uint8]:
+def palette() -> NDArray[np.uint8]:
     """(256, 3): black, then colours whose bits are spread so that neighbours differ (PASCAL VOC's map)."""
     indices = np.arange(256, dtype=np.uint16)
     colours = np.zeros((256, 3), np.uint8)

@@ -1,7 +1,9 @@
 """Changes of single pictures, uint8 (H, W, 3) to the same shape, in NumPy and Pillow: mostly without the GIL.
 
 They work on what the serving codec made of the file, at the network's own size. What they return may be a
-view of what they were given; they never write into it.
+view of what they were given; they never write into it. Those that move pixels take a mask (H, W) as well and,
+with a generator in the same state, move it alike: its numbers are never mixed, and what a turn brings in from
+outside is IGNORED.
 """
 
 from math import exp, log, sqrt
@@ -12,6 +14,7 @@ from PIL import Image, ImageEnhance
 
 from models.catalogue import Parameters
 from models.catalogue import augmentations as told
+from models.data.pack import IGNORED
 from models.train.parts import Augment
 
 Picture = NDArray[np.uint8]
@@ -26,6 +29,17 @@ def build_flip(parameters: Parameters) -> Augment:
         if sideways < parameters.share:
             pixels = pixels[:, ::-1]
         return pixels[::-1] if upside_down < parameters.vertical_share else pixels
+
+    return augment
+
+
+def build_quarter_turns(parameters: Parameters) -> Augment:
+    """Turns to the left; half turns of what is not square."""
+    assert isinstance(parameters, told.QuarterTurns)
+
+    def augment(pixels: Picture, generator: np.random.Generator) -> Picture:
+        turns, is_square = int(generator.integers(4)), pixels.shape[0] == pixels.shape[1]
+        return np.rot90(pixels, turns if is_square else turns // 2 * 2)
 
     return augment
 
@@ -57,7 +71,8 @@ def build_random_resized_crop(parameters: Parameters) -> Augment:
         top = generator.uniform(0.0, height - part_height)
         left = generator.uniform(0.0, width - part_width)
         box = (left, top, left + part_width, top + part_height)
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=box))
+        resampling = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.BILINEAR
+        return np.asarray(Image.fromarray(pixels).resize((width, height), resampling, box=box))
 
     return augment
 
@@ -79,11 +94,11 @@ def build_rotate(parameters: Parameters) -> Augment:
 
     def augment(pixels: Picture, generator: np.random.Generator) -> Picture:
         degrees = generator.uniform(-parameters.largest_degrees, parameters.largest_degrees)
-        return np.asarray(
-            Image.fromarray(pixels).rotate(
-                degrees, Image.Resampling.BILINEAR, fillcolor=border_colour(pixels)
-            )
-        )
+        image = Image.fromarray(pixels)
+        if pixels.ndim == 2:
+            return np.asarray(image.rotate(degrees, Image.Resampling.NEAREST, fillcolor=IGNORED))
+        colour = border_colour(pixels)
+        return np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=colour))
 
     return augment
 

@@ -16,6 +16,8 @@ class Purpose(IntEnum):
     """Of one batch."""
     NETWORK = 3
     """Inside the network, for one step: dropout and its like."""
+    DEGRADATION = 4
+    """Of one small picture that is validated with."""
 
 
 def generator(seed: int, purpose: Purpose, *at: int) -> np.random.Generator:

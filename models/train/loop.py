@@ -37,8 +37,10 @@ from models.train.checkpoint import (
 )
 from models.train.choosing import Best
 from models.train.feed import Batch, BatchSource
+from models.train.objective import build_loss, validate
 from models.train.parts import ParameterGroup
-from models.train.predict import Stopped, predict, validation_metrics
+from models.train.patches import WholePictures
+from models.train.predict import Stopped
 from models.train.reproducible import reproducible
 from models.train.resolve import ResolvedSpec
 
@@ -88,7 +90,7 @@ class TrainRun:
     adapted: Trainable
     spec: ResolvedSpec
     batches: BatchSource
-    validation: BatchSource | None = None
+    validation: BatchSource | WholePictures | None = None
     """Chooses the best weights; without it the last ones are."""
     resume: Path | None = None
     """A checkpoint of this run."""
@@ -160,11 +162,7 @@ class _Training:
         self._rate = schedule.row(Kind.SCHEDULE).build()(
             schedule.told(Kind.SCHEDULE), total_steps=spec.total_steps
         )
-        weights = spec.weights_by_label()
-        self._loss = spec.loss.row(Kind.LOSS).build()(
-            spec.loss.told(Kind.LOSS),
-            class_weights=None if weights is None else torch.tensor(weights, device=self._device),
-        )
+        self._loss = build_loss(spec, self._device)
         self._mix = None
         if spec.mixing is not None:
             self._mix = spec.mixing.row(Kind.MIXING).build()(spec.mixing.told(Kind.MIXING))
@@ -287,21 +285,15 @@ class _Training:
         self._row_s, self._row_step = now_s, self._step
         return row
 
-    def _validate(self, source: BatchSource) -> dict[str, float]:
+    def _validate(self, source: BatchSource | WholePictures) -> dict[str, float]:
         live = self._average.swap_into(self._network) if self._average is not None else {}
         try:
-            seen = predict(
-                self._network,
-                source,
-                precision=self._spec.precision,
-                should_stop=self._hooks.should_stop,
-            )
+            metrics = validate(self._network, source, self._spec, should_stop=self._hooks.should_stop)
         except Stopped:
             copy_into(self._network, live)
             self._is_step_told = False
             self._save({})
             raise Interrupted(self._step) from None
-        metrics = validation_metrics(*seen)
         if not isfinite(metrics["valid_loss"]):
             raise Diverged(self._step)
         is_best = self._best.is_beaten_by(metrics)

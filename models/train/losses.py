@@ -1,4 +1,8 @@
-"""Losses of classification, each the mean over pictures of what one picture costs.
+"""Losses, each the mean over pictures of what one picture costs.
+
+Those that segmentation has too take maps (n, c, h, w) with masks (n, h, w), where each pixel that is not
+IGNORED counts as a picture does. A lone map is a question of its own, with pixels 0 or 1, as if a map of
+zeros stood before it.
 
 Class weights multiply what a picture costs by the weight of its label. The mean is over the number of
 pictures, not over the sum of their weights, so that accumulated batches add up to what one large batch is.
@@ -9,6 +13,7 @@ from torch.nn import functional
 
 from models.catalogue import Parameters
 from models.catalogue import losses as told
+from models.data.pack import IGNORED
 from models.train.parts import Loss
 
 Weights = torch.Tensor | None
@@ -16,7 +21,7 @@ Weights = torch.Tensor | None
 
 def build_cross_entropy(parameters: Parameters, *, class_weights: Weights) -> Loss:
     """-log p_y, or -Σ t_c log p_c for shares."""
-    return _cross_entropy(class_weights, smoothing=0.0)
+    return _of_maps_too(_cross_entropy(class_weights, smoothing=0.0))
 
 
 def build_label_smoothing(parameters: Parameters, *, class_weights: Weights) -> Loss:
@@ -48,7 +53,7 @@ def build_focal(parameters: Parameters, *, class_weights: Weights) -> Loss:
         missed = (-torch.expm1(-cost)).clamp_min(torch.finfo(cost.dtype).tiny)
         return _mean(missed**gamma * cost, targets, class_weights)
 
-    return loss
+    return _of_maps_too(loss)
 
 
 def build_bce(parameters: Parameters, *, class_weights: Weights) -> Loss:
@@ -66,7 +71,17 @@ def build_bce(parameters: Parameters, *, class_weights: Weights) -> Loss:
         cost = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=1)
         return _mean(cost, targets, class_weights)
 
-    return loss
+    of_many = _of_maps_too(loss)
+
+    def of_any(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if logits.ndim == 2 or logits.shape[1] > 1:
+            return of_many(logits, targets)
+        pixels, labels = pixels_of(logits, targets)
+        wanted = labels.to(pixels.dtype) * (1 - smoothing) + smoothing / 2
+        cost = functional.binary_cross_entropy_with_logits(pixels[:, 0], wanted, reduction="none")
+        return _mean(cost, labels, class_weights) if len(pixels) else logits.sum() * 0
+
+    return of_any
 
 
 def build_poly1(parameters: Parameters, *, class_weights: Weights) -> Loss:
@@ -92,6 +107,27 @@ def build_generalised_cross_entropy(parameters: Parameters, *, class_weights: We
         return _mean(-torch.expm1(-q * cost) / q, targets, class_weights)
 
     return loss
+
+
+def pixels_of(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (pixels, c) and targets (pixels,) of all pixels of maps and masks that are not IGNORED."""
+    rows, labels = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), targets.reshape(-1)
+    counts = labels != IGNORED
+    return (rows, labels) if bool(counts.all()) else (rows[counts], labels[counts])
+
+
+def _of_maps_too(loss: Loss) -> Loss:
+    def of_any(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if logits.ndim == 2:
+            return loss(logits, targets)
+        pixels, labels = pixels_of(logits, targets)
+        if not len(pixels):
+            return logits.sum() * 0  # a mean of nothing is not a number
+        if pixels.shape[1] == 1:
+            pixels = functional.pad(pixels, (1, 0))
+        return loss(pixels, labels)
+
+    return of_any
 
 
 def _mean(cost: torch.Tensor, targets: torch.Tensor, class_weights: Weights) -> torch.Tensor:

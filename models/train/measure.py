@@ -17,17 +17,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn import functional
 
 from models.data.pack import Pack, Split
-from models.manifest import Preprocessing
+from models.manifest import Preprocessing, TileFacts
 from models.train.averaging import Average
 from models.train.checkpoint import copy_into
-from models.train.feed import PackSource, even_sizes
+from models.train.feed import even_sizes
 from models.train.loop import Trainable, build_optimizer
 from models.train.memory import available_bytes, peak_bytes, reset_peak, resident_bytes
+from models.train.objective import build_loss
+from models.train.patches import WholePictures
 from models.train.reproducible import reproducible
 from models.train.resolve import ResolvedSpec
+from models.train.sources import held_out_source, training_source
 
 _USABLE = 0.8
 """Share of the free memory that a run may plan with."""
@@ -90,8 +92,16 @@ class Estimate:
         )
 
 
-def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: Preprocessing) -> Estimate:
-    """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`."""
+def measure(
+    adapted: Trainable,
+    spec: ResolvedSpec,
+    pack: Pack,
+    preprocessing: Preprocessing,
+    *,
+    tiles: TileFacts | None = None,
+) -> Estimate:
+    """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`; `tiles`:
+    only of super-resolution."""
     network = adapted.network
     free, held_bytes = available_bytes(), resident_bytes()
     with reproducible(threads=spec.threads):
@@ -102,7 +112,7 @@ def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: P
             if not isinstance(tensor, nn.Parameter) or tensor.requires_grad
         }
         try:
-            feed = _Feed(pack, spec, preprocessing)
+            feed = _Feed(pack, spec, preprocessing, tiles)
             estimate = _measure(adapted, spec, feed, held_bytes=held_bytes, free_bytes=free)
             return replace(estimate, measured_s=perf_counter() - began_s)
         finally:
@@ -113,18 +123,25 @@ def measure(adapted: Trainable, spec: ResolvedSpec, pack: Pack, preprocessing: P
 class _Feed:
     """Pictures to measure with, and what they cost."""
 
-    def __init__(self, pack: Pack, spec: ResolvedSpec, preprocessing: Preprocessing) -> None:
-        self._source = PackSource.of(pack, Split.TRAIN, spec, preprocessing=preprocessing)
-        self.validation = PackSource.of(pack, Split.VALIDATION, spec, preprocessing=preprocessing)
-        self.is_cached = self._source.is_cached
-        self.cache_bytes = self._source.cache_bytes + self.validation.cache_bytes
+    def __init__(
+        self, pack: Pack, spec: ResolvedSpec, preprocessing: Preprocessing, tiles: TileFacts | None
+    ) -> None:
+        self._source = training_source(pack, spec, preprocessing=preprocessing, tiles=tiles)
+        validation = held_out_source(pack, Split.VALIDATION, spec, preprocessing=preprocessing, tiles=tiles)
+        self.validated = (
+            validation.patches if isinstance(validation, WholePictures) else sum(validation.batch_sizes)
+        )
+        """What a validation costs, in pictures, or patches, of training's size."""
+        self.is_cached, self.pictures = self._source.is_cached, self._source.pictures
+        self.cache_bytes = self._source.cache_bytes + validation.cache_bytes
         size = self._source.batch_sizes[0]
         began_s = perf_counter()
         self._source.load(0)
         decoded_s = perf_counter()
         self.images, self.targets = self._source.load(0)
         self.prepare_s = (perf_counter() - decoded_s) / size
-        self.decode_s = max(0.0, (decoded_s - began_s) / size - self.prepare_s)
+        both_s = decoded_s - began_s
+        self.decode_s = max(0.0, both_s - size * self.prepare_s) / self._source.pictures_in(0)
 
 
 def _measure(
@@ -136,7 +153,7 @@ def _measure(
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     average = Average(network, spec.ema_decay) if spec.ema_decay is not None else None
-    step = _Step(network, optimizer, feed, spec.precision, average)
+    step = _Step(network, optimizer, feed, spec, average)
     halvings = _halvings(step, spec, free_bytes)
     batch = ceil(spec.batch_size / 2**halvings)
     reset_peak()
@@ -150,8 +167,8 @@ def _measure(
     batch_sizes = even_sizes(spec.training_images, batch)
     step_s = median(took_s) * (sum(batch_sizes) / batch) / spec.steps_per_epoch
     images = spec.total_steps * spec.training_images / spec.steps_per_epoch
-    decoded = min(images, spec.training_images) if feed.is_cached else images
-    validated = sum(feed.validation.batch_sizes)
+    decoded = min(images, feed.pictures) if feed.is_cached else images
+    validated = feed.validated
     validate_s = step.forward(batch) / batch * validated
     validations = ceil(spec.total_steps / spec.steps_per_epoch)
     trained = sum(one.numel() * 4 for one in network.parameters() if one.requires_grad)
@@ -171,7 +188,7 @@ def _measure(
         peak_bytes=peak
         + feed.cache_bytes
         + copies * trained
-        + (spec.threads + 1) * batch * feed.images[0].nbytes,
+        + (spec.threads + 1) * batch * (feed.images[0].nbytes + feed.targets[0].nbytes),
         held_bytes=held_bytes,
         free_bytes=free_bytes,
     )
@@ -195,11 +212,12 @@ class _Step:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         feed: _Feed,
-        precision: str,
+        spec: ResolvedSpec,
         average: Average | None,
     ) -> None:
         self._network, self._optimizer, self._feed = network, optimizer, feed
-        self._precision = precision
+        self._precision = spec.precision
+        self._cost = build_loss(spec, feed.images.device)
         self._average = average
 
     def take(self, batch: int) -> float:
@@ -252,4 +270,5 @@ class _Step:
         is_bf16 = self._precision == "bf16"
         with torch.autocast(images.device.type, torch.bfloat16, enabled=is_bf16):
             logits = self._network(images)
-        return functional.cross_entropy(logits.float(), targets)
+        loss: torch.Tensor = self._cost(logits.float(), targets)
+        return loss

@@ -10,6 +10,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 _STATUS = Path("/proc/self/status")
 
 
+def total_bytes() -> int:
+    """What this process could take if nothing else ran: the machine's memory, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
+        total = min(total, int((_CGROUP / "memory.max").read_text()))
+    return total
+
+
 def available_bytes() -> int:
     """What this process may still take: of the machine's memory, and of its container's."""
     free = int(psutil.virtual_memory().available)

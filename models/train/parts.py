@@ -43,7 +43,9 @@ class BuildSchedule(Protocol):
 
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Logits (n, c) float32 and targets, (n,) int64 or (n, c) float32 shares, to the mean loss, a scalar."""
+"""Logits (n, c) float32 and targets, (n,) int64 or (n, c) float32 shares, to the mean loss, a scalar. Of
+segmentation: (n, c, h, w) and (n, h, w) int64, 255 for pixels that count nothing. Of super-resolution:
+pictures (n, 3, h, w) in 0..1, about, and those wanted, in 0..1, which may have a border more."""
 
 
 class BuildLoss(Protocol):
@@ -63,7 +65,8 @@ class Sample(Protocol):
 
 
 Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
-"""One picture (H, W, 3) to one of the same shape; the generator is seeded by seed, epoch and index alone."""
+"""One picture (H, W, 3), or its mask (H, W), to one of the same shape; the generator is seeded by seed, epoch
+and index alone."""
 
 
 class BuildAugment(Protocol):
@@ -88,4 +91,13 @@ class BuildNetwork(Protocol):
     """Kind `architecture`."""
 
     def __call__(self, name: str, *, num_classes: int, image_size: int) -> nn.Module:
-        """Takes normalised (n, 3, h, w) float32, gives logits (n, num_classes); eval mode, random weights."""
+        """Takes normalised (n, 3, h, w) float32, gives logits (n, num_classes), of segmentation
+        (n, num_classes, h, w); eval mode, random weights."""
+
+
+class BuildRestorer(Protocol):
+    """Kind `architecture`, of super-resolution."""
+
+    def __call__(self, name: str, *, scale: int) -> nn.Module:
+        """Takes (n, 3, h, w) in 0..1, gives (n, 3, scale (h - 2 m), scale (w - 2 m)), m the pixels of each
+        border that it makes no result for; eval mode, random weights."""

@@ -14,12 +14,15 @@ from math import ceil
 from statistics import median
 from typing import Annotated
 
+import numpy as np
 import orjson
 from pydantic import Field
 
 from models.catalogue.architectures import Architecture
-from models.data.pack import Pack, Split
-from models.manifest import Preprocessing
+from models.data.masks import read_mask
+from models.data.pack import Item, Pack, Split
+from models.manifest import Preprocessing, Task
+from models.tasks.image_facts import ImageLimits
 from models.train.spec import Choice, SpecError, TrainSpec
 
 _RATES = {
@@ -47,8 +50,16 @@ _HIGHEST_HEAD_RATE = 5e-4
 their sum."""
 _LEAVE_IT_TO_THE_HEAD = frozenset({"head", "bitfit", "ln_tuning", "ia3", "vera"})
 """Methods that move features little or not at all: there a slow head learns nothing in time."""
-_FAMILY_FACTORS = {"vit": 0.5, "deit": 0.5, "swin": 0.5, "convnext": 0.5}
-"""Networks of attention and layer norms diverge sooner."""
+_FAMILY_FACTORS = {
+    "vit": 0.5,
+    "deit": 0.5,
+    "swin": 0.5,
+    "convnext": 0.5,
+    "segformer": 0.5,
+    "vdsr": 0.3,
+    "edsr": 0.5,
+}
+"""Networks of attention and layer norms diverge sooner, and so do deep ones without norms."""
 _OPTIMIZER_FACTORS = {
     "sgd": 20.0,
     "lion": 0.2,
@@ -58,6 +69,9 @@ _OPTIMIZER_FACTORS = {
     "adadelta": 500.0,
 }
 _BATCH = 32
+_PATCHES = 16
+"""A batch of super-resolution."""
+_DEFAULT_SCALE = 2
 _SEEN_IMAGES = 10_000
 """Pictures, repeated ones too, that a job sees by default."""
 _FEWEST_EPOCHS, _MOST_EPOCHS = 5, 60
@@ -74,6 +88,10 @@ _ENLARGEMENT = 1.75
 """Small pictures, of their shorter side: beyond that time goes and nothing is seen."""
 _CHECKPOINTS = 20
 _METRIC_ROWS = 500
+_COUNTED_MASKS = 2000
+"""From so many, evenly taken, shares of pixels are known well enough."""
+_SMALLEST_SHARE = 1e-4
+"""A label with less weighs as if it had so much: a few pixels must not decide a step."""
 _MOST_THREADS = 32
 
 
@@ -103,24 +121,38 @@ class ResolvedSpec(TrainSpec):
         told = self.model_dump(mode="json", exclude={"checkpoint_every_steps", "log_every_steps"})
         if self.head_rate_scale == 1:
             del told["head_rate_scale"]  # checkpoints of release 0.1.0 know no such thing
+        for later in ("scale", "degradation"):  # nor these
+            if told[later] is None:
+                del told[later]
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def sized(self, preprocessing: Preprocessing) -> Preprocessing:
         """A base's preprocessing at this run's size. `crop` keeps the whole central square: the margin that a
         base cuts off is a habit of its own data."""
-        size = {"height": self.image_size, "width": self.image_size, "crop": 1.0}
+        if self.task is Task.SUPER_RESOLUTION:
+            return preprocessing  # windows have many sizes
+        size: dict[str, object] = {"height": self.image_size, "width": self.image_size, "crop": 1.0}
+        if self.task is Task.SEGMENTATION:
+            size["fit"] = "squash"  # masks are of the whole picture
         return preprocessing.model_copy(update=size)
 
     def weights_by_label(self) -> list[float] | None:
-        """Class weights in the order of the labels."""
-        weights = self.class_weights
-        return None if weights is None else [weights[label] for label in self.labels]
+        """Class weights in the order of the labels; of a lone label of masks after that of the rest."""
+        if self.class_weights is None:
+            return None
+        weights = [self.class_weights[label] for label in self.labels]
+        return [1.0, *weights] if len(weights) == 1 else weights
 
 
 def resolve(
-    spec: TrainSpec, architecture: Architecture, *, pack: Pack, is_pretrained: bool = True
+    spec: TrainSpec,
+    architecture: Architecture,
+    *,
+    pack: Pack,
+    is_pretrained: bool = True,
+    scale: int | None = None,
 ) -> ResolvedSpec:
-    """Fill all gaps. What memory and time allow is measured later.
+    """Fill all gaps. What memory and time allow is measured later. `scale`: of a base that has one.
 
     Raises:
         SpecError: the spec does not go with the data or the base.
@@ -130,20 +162,24 @@ def resolve(
     images = training.total()
     if images == 0:
         raise SpecError("The data set has no training images.", param="training_file")
-    batch_size = min(spec.batch_size or _BATCH, images)
+    chosen: dict[str, object] = {}
+    is_patched = spec.task is Task.SUPER_RESOLUTION
+    if is_patched:
+        chosen["scale"] = settled_scale(spec, architecture, ratio=pack.ratio, own=scale)
+        chosen["image_size"] = side = _patch_side(spec, architecture, pack)
+        images = sum(patches_of(item, side) for item in pack.of(Split.TRAIN))
+    else:
+        chosen["image_size"] = _image_size(spec, architecture, pack, is_pretrained)
+    batch_size = min(spec.batch_size or (_PATCHES if is_patched else _BATCH), images)
     steps_per_epoch = ceil(ceil(images / batch_size) / spec.accumulate_steps)
     n_epochs = spec.n_epochs or _epochs(spec, images, steps_per_epoch, is_pretrained)
     total_steps = min(n_epochs * steps_per_epoch, spec.max_steps or n_epochs * steps_per_epoch)
-    augmentation = spec.augmentation
-    if augmentation is None:
-        augmentation = (Choice(method="random_crop"),) if images < _FEW_IMAGES else ()
-    chosen = {
-        "augmentation": augmentation,
+    chosen |= {
+        "augmentation": _augmentation(spec, images),
         "learning_rate": spec.learning_rate or default_learning_rate(spec, architecture, is_pretrained),
         "head_rate_scale": spec.head_rate_scale or _head_rate_scale(spec, is_pretrained),
         "n_epochs": n_epochs,
         "batch_size": batch_size,
-        "image_size": _image_size(spec, architecture, pack, is_pretrained),
         "class_weights": _class_weights(spec, pack, training),
         "checkpoint_every_steps": spec.checkpoint_every_steps or ceil(total_steps / _CHECKPOINTS),
         "threads": spec.threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS),
@@ -154,6 +190,62 @@ def resolve(
         "log_every_steps": ceil(total_steps / _METRIC_ROWS),
     }
     return ResolvedSpec.model_validate({**dict(spec), **chosen})
+
+
+def patches_of(item: Item, side: int) -> int:
+    """Patches of a picture in an epoch: as many of `side` pixels as fit beside each other."""
+    return max(1, item.width // side) * max(1, item.height // side)
+
+
+def settled_scale(spec: TrainSpec, architecture: Architecture, *, ratio: int | None, own: int | None) -> int:
+    """How many times larger pictures become. `ratio`: of the data set's pairs; `own`: of a trained base.
+
+    Raises:
+        SpecError: two of those who have a say differ, or the architecture cannot have it.
+
+    """
+    said = {"scale of the base": own, "ratio of the pairs": ratio, "scale asked for": spec.scale}
+    given = [(who, scale) for who, scale in said.items() if scale is not None]
+    for who, scale in given[1:]:
+        first, wanted = given[0]
+        if scale != wanted:
+            message = f"The {first} is {wanted}, the {who} {scale}."
+            raise SpecError(message, param="scale", hint=f"It can be {wanted} only.")
+    scale = given[0][1] if given else _DEFAULT_SCALE
+    if scale not in architecture.scales:
+        known = " or ".join(map(str, architecture.scales))
+        raise SpecError(
+            f"{architecture.id} enlarges {known} times, not {scale} times.",
+            param="scale",
+            hint=f"Give {known}.",
+        )
+    if ratio is not None and spec.degradation is not None:
+        hint = "Leave it out; it is for data sets of large pictures alone."
+        message = "The data set brings small pictures of its own."
+        raise SpecError(message, param="degradation", hint=hint)
+    return scale
+
+
+def _patch_side(spec: TrainSpec, architecture: Architecture, pack: Pack) -> int:
+    """Of large patches: what is asked for, or as much of the usual as the smallest picture has."""
+    smallest = min(pack.of(Split.TRAIN), key=lambda item: min(item.width, item.height))
+    most, multiple = min(smallest.width, smallest.height), architecture.side_multiple
+    if spec.image_size is None:
+        return min(architecture.image_size, most // multiple * multiple)
+    if (refused := architecture.why_not_side(spec.image_size)) is not None:
+        raise SpecError(refused[0], param="image_size", hint=refused[1])
+    if spec.image_size > most:
+        message = f"{smallest.name} has only {most} pixels; a patch would have {spec.image_size}."
+        raise SpecError(message, param="image_size", hint=f"Give at most {most // multiple * multiple}.")
+    return spec.image_size
+
+
+def _augmentation(spec: TrainSpec, images: int) -> tuple[Choice, ...]:
+    if spec.augmentation is not None:
+        return spec.augmentation
+    if spec.task is Task.SUPER_RESOLUTION:
+        return Choice(method="flip"), Choice(method="quarter_turns")
+    return (Choice(method="random_crop"),) if images < _FEW_IMAGES else ()
 
 
 def _epochs(spec: TrainSpec, images: int, steps_per_epoch: int, is_pretrained: bool) -> int:
@@ -204,7 +296,27 @@ def _class_weights(spec: TrainSpec, pack: Pack, training: Counter[int]) -> dict[
                 message = f"The data set has no label {label!r}."
                 raise SpecError(message, param=f"class_weights.{label}", hint=hint)
         return {label: weights.get(label, 1.0) for label in pack.labels}
+    if spec.task is Task.SEGMENTATION:
+        return _weights_by_pixels(pack)
     return {
         label: training.total() / (len(pack.labels) * max(1, training[index]))
         for index, label in enumerate(pack.labels)
     }
+
+
+def _weights_by_pixels(pack: Pack) -> dict[str, float]:
+    """1 / (C s_c), s_c the label's mean share of a training mask: all weigh the same, pixels 1 on average.
+
+    Of a lone label: how many times as many pixels are not of it.
+    """
+    items = pack.of(Split.TRAIN)
+    chosen = items[:: ceil(len(items) / _COUNTED_MASKS)]
+    levels = max(2, len(pack.labels))
+    shares = np.zeros(levels)
+    for item in chosen:
+        found = np.bincount(read_mask(pack.read_mask(item), ImageLimits()).ravel(), minlength=256)[:levels]
+        shares += found / max(1, found.sum())
+    shares = np.maximum(shares / shares.sum(), _SMALLEST_SHARE)
+    if len(pack.labels) == 1:
+        return {pack.labels[0]: float(shares[0] / shares[1])}
+    return {label: float(1 / (levels * share)) for label, share in zip(pack.labels, shares, strict=True)}

@@ -19,7 +19,13 @@ from models.catalogue.losses import Loss
 from models.manifest import Task
 
 _BRANCH = re.compile(r"\S*\[.*\]|(constrained-)?(int|float|str)")
-_TASK_SYNONYMS = {"image-classification": "classification", "image-segmentation": "segmentation"}
+_DEFAULT_LOSSES = {Task.SUPER_RESOLUTION: "l1"}
+"""Where it is not cross-entropy."""
+_TASK_SYNONYMS = {
+    "image-classification": "classification",
+    "image-segmentation": "segmentation",
+    "image-to-image": "super-resolution",
+}
 
 
 class SpecError(ValueError):
@@ -63,6 +69,17 @@ class EarlyStopping(BaseModel):
     """Improvement of the chosen metric that counts."""
 
 
+class Degradation(BaseModel):
+    """What is done to small pictures after they were made smaller, drawn anew for each patch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    noise: float = Field(default=0.0, ge=0, le=64, allow_inf_nan=False)
+    """Largest standard deviation of normal noise, of 255 levels; each patch has one from 0 on."""
+    jpeg_quality: int | None = Field(default=None, ge=10, le=100)
+    """Lowest quality that a patch is stored as JPEG in, the highest being 95; null: it is not."""
+
+
 class TrainSpec(BaseModel):
     """One training run. `None` means: chosen from family, data and a measured step."""
 
@@ -90,7 +107,11 @@ class TrainSpec(BaseModel):
     accumulate_steps: int = Field(default=1, ge=1, le=1024)
     """Batches whose gradients make one step."""
     image_size: int | None = Field(default=None, ge=16, le=1024)
-    """Side of the square input, pixels."""
+    """Side of the square input, pixels; of super-resolution, of the large patches that are learnt from."""
+    scale: int | None = Field(default=None, ge=2, le=4)
+    """Of super-resolution: how many times larger pictures become; null: as base or pairs say, or 2."""
+    degradation: Degradation | None = None
+    """Of super-resolution from large pictures alone: what small ones suffer besides being small."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: autocast; weights, optimiser state and the exported graph stay fp32."""
     clip_norm: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -98,7 +119,8 @@ class TrainSpec(BaseModel):
     ema_decay: float | None = Field(default=0.98, gt=0, lt=1)
     """Evaluate and publish an exponential moving average of the weights; null for the weights themselves."""
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None
-    """Of the loss, by label; `balanced`: inverse to the labels' counts."""
+    """Of the loss, by label; `balanced`: inverse to the labels' counts, in masks to their shares of pixels. A
+    lone label of masks weighs so much against the rest."""
     early_stopping: EarlyStopping | None = None
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
@@ -107,7 +129,18 @@ class TrainSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        if self.task is not Task.SUPER_RESOLUTION:
+            for name in ("scale", "degradation"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only super-resolution has one")
+        elif self.class_weights is not None:
+            raise ValueError("class_weights: super-resolution has no classes")
         loss = self.loss.row(Kind.LOSS)
+        told = self.loss.told(Kind.LOSS)
+        if self.class_weights is not None and getattr(told, "cross_entropy_weight", None) == 0:
+            raise ValueError(
+                f"class_weights: to {loss.id} labels count alike; cross_entropy_weight adds what they weigh"
+            )
         if self.mixing is not None and not (isinstance(loss, Loss) and loss.takes_shares):
             raise ValueError(f"mixing: makes soft targets, which the loss {loss.id!r} does not take")
         return self
@@ -140,6 +173,8 @@ def read_spec(raw: Mapping[str, Any]) -> TrainSpec:
     task = plain.get("task")
     if isinstance(task, str):
         plain["task"] = _TASK_SYNONYMS.get(task, task)
+        if plain.get("loss") is None and plain["task"] in _DEFAULT_LOSSES:
+            plain["loss"] = _DEFAULT_LOSSES[plain["task"]]
     for field, kind in CHOICES.items():
         if plain.get(field) is None:
             continue

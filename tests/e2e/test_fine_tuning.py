@@ -1,13 +1,19 @@
 """From a zip of pictures to a certified version that answers: one service, real training, HTTP alone."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
+from models.evaluate.picture_marks import psnr
+from models.train.patches import smaller
 from tests.app.supervisor.service_process import Service
 from tests.e2e.training import CLASSES, Trainer, digits_zip, png
+from tests.models.train.tiny_pictures import encoded, stripes
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +104,34 @@ def test_a_zip_that_is_no_data_set_ends_the_job_before_training_with_the_file_na
     assert job["error"]["code"] == "invalid_dataset"
     assert "broken.zip" in job["error"]["message"]
     assert job["resumed_from_step"] is None
+
+
+def test_a_network_that_enlarges_answers_with_what_its_report_says(trainer):
+    chance, pictures = np.random.default_rng(8), {}
+    for split, count in {"train": 6, "valid": 1, "test": 1}.items():
+        pictures |= {f"{split}/{at}.png": stripes(chance, side=48) for at in range(count)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, pixels in pictures.items():
+            archive.writestr(name, encoded(pixels))
+    job_id = trainer.create(
+        task="super-resolution",
+        model="espcn_residual",
+        training_file=trainer.upload(buffer.getvalue(), "stripes.zip"),
+        suffix="larger",
+        image_size=24,
+        max_steps=30,
+        threads=1,
+    )
+    job = trainer.until(job_id, "succeeded")
+    assert job["fine_tuned_model"] == "larger"
+    assert json.loads(trainer.artifact("larger", "certificate.json"))["level"] == "certified"
+    large = pictures["test/0.png"]
+    answer = trainer.client.post(
+        "/v1/super-resolution?model=larger&scale=2", content=encoded(smaller(large, 2))
+    )
+    assert answer.is_success, answer.text
+    made = np.asarray(Image.open(io.BytesIO(answer.content)))
+    marks = json.loads(trainer.artifact("larger", "report.json"))["evaluation"]
+    assert psnr(made, large, border=2) == pytest.approx(marks["psnr"], abs=0.01)
+    assert b"over cubic interpolation" in trainer.artifact("larger", "report.html")

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from app.access.principal import SYSTEM
-from models.build.network import build_network
+from models.build.network import build_network, build_restorer, tiles_of
 from models.catalogue import CATALOGUE, Kind
 from models.catalogue.adapters import ADAPTERS
 from models.catalogue.architectures import ARCHITECTURES, Architecture
 from models.export.eager import run_eager
-from models.export.onnx import Origin, export_classifier
+from models.export.onnx import Origin, export_classifier, export_restorer, export_segmenter
 from models.export.parity import certify
-from models.manifest import MODEL_FILE, Preprocessing
+from models.manifest import MODEL_FILE, MaskFacts, Preprocessing
 from tests.models.adapt.trained_worlds import trained
 from tests.serving import gateway
 
@@ -31,6 +31,24 @@ FAMILIES = {
     "vit": "test_vit",
     "swin": "test_swin",
     "lenet": "lenet5",
+}
+SEGMENTERS = {
+    "unet": "unet_tiny",
+    "u2net": "u2netp",
+    "encoded_unet": "unet_test_resnet",
+    "unetplusplus": "unetplusplus_test_resnet",
+    "fpn": "fpn_test_resnet",
+    "pspnet": "pspnet_test_resnet",
+    "deeplabv3plus": "deeplabv3plus_test_resnet",
+    "segformer": "segformer_tiny",
+}
+RESTORERS = {
+    "srcnn": ("srcnn", 2),
+    "fsrcnn": ("fsrcnn_small", 3),
+    "espcn": ("espcn", 4),
+    "vdsr": ("vdsr_small", 2),
+    "edsr": ("edsr_tiny", 4),
+    "upconv7": ("upconv7", 2),
 }
 METHODS = [row.id for row in ADAPTERS]
 IMAGE = np.random.default_rng(5).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
@@ -75,7 +93,7 @@ def answer(world, name: str) -> np.ndarray:
 
 
 def test_every_family_and_every_adapter_is_here():
-    assert set(FAMILIES) == {row.family for row in ARCHITECTURES}
+    assert {*FAMILIES, *SEGMENTERS, *RESTORERS} == {row.family for row in ARCHITECTURES}
     assert len(METHODS) == 16
 
 
@@ -88,6 +106,57 @@ def test_a_network_of_each_family_answers_what_it_computes(world, tmp_path, fami
     expected = publish(world, tmp_path, network, row=row, name=name)
 
     np.testing.assert_allclose(answer(world, name), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", SEGMENTERS)
+def test_a_segmenter_of_each_family_answers_what_it_computes(world, tmp_path, family):
+    row, name, model = (
+        row_of(SEGMENTERS[family]),
+        f"masks-{family.replace('_', '-')}",
+        tmp_path / "model.onnx",
+    )
+    network = build_network(row, num_classes=3, image_size=SIDE, seed=4)
+    how = Preprocessing(height=SIDE, width=SIDE, fit="squash", mean=row.mean, std=row.std)
+    origin, masks = Origin(architecture=row.id), MaskFacts(activation="softmax")
+    manifest = export_segmenter(network, how, LABELS, model, origin=origin, masks=masks)
+    artifacts, certificate = {MODEL_FILE: model}, certify(model, manifest)
+    world.registry.publish(SYSTEM, name=name, manifest=manifest, certificate=certificate, artifacts=artifacts)
+    world.pin_plan(name, batch=1)
+    data = BytesIO()
+    Image.fromarray(IMAGE).save(data, "PNG")
+    asked = {"model": name, "output": "labelmap", "threshold": 0.1}
+    with world.client() as client:
+        said = client.post("/v1/segmentation", params=asked, content=data.getvalue())
+    assert said.status_code == 200, said.text
+    levels = np.asarray(Image.open(BytesIO(said.content)))
+    expected = run_eager(network, how, IMAGE[None])[0].argmax(axis=0) + 1
+    assert (levels == expected).mean() > 0.999  # where two labels are as good, rounding decides
+
+
+@pytest.mark.parametrize("family", RESTORERS)
+def test_a_network_of_each_family_enlarges_as_it_computes(world, tmp_path, family):
+    (row_name, scale), name, model = RESTORERS[family], f"larger-{family}", tmp_path / "model.onnx"
+    network = build_restorer(row_of(row_name), scale=scale, seed=4)
+    tiles = tiles_of(network, scale)
+    manifest = export_restorer(network, tiles, model, origin=Origin(architecture=row_name))
+    artifacts, certificate = {MODEL_FILE: model}, certify(model, manifest)
+    world.registry.publish(SYSTEM, name=name, manifest=manifest, certificate=certificate, artifacts=artifacts)
+    world.pin_plan(name, batch=2)
+    pixels = np.random.default_rng(6).integers(0, 256, (150, 40, 3), dtype=np.uint8)  # two windows
+    data = BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    with world.client() as client:
+        asked = {"model": name, "scale": scale}
+        said = client.post("/v1/super-resolution", params=asked, content=data.getvalue())
+    assert said.status_code == 200, said.text
+    made = np.asarray(Image.open(BytesIO(said.content))).astype(int)
+
+    around = np.pad(pixels, ((tiles.surround,) * 2, (tiles.surround,) * 2, (0, 0)), mode="edge")
+    whole = run_eager(network, tiles.preprocessing, around[None])[0].transpose(1, 2, 0)
+    cut = tiles.context * scale
+    whole = whole[cut : whole.shape[0] - cut, cut : whole.shape[1] - cut]
+    assert made.shape == whole.shape == (150 * scale, 40 * scale, 3)
+    assert np.abs(made - np.clip(np.rint(whole * 255), 0, 255)).max() <= 1
 
 
 @pytest.mark.parametrize("method", METHODS)

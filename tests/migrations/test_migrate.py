@@ -13,6 +13,9 @@ import migrations
 from app.db import migrate
 from app.db.session import Database
 from app.db.tables import Base, ModelRow, RevisionRow
+from app.runtime.footprint import Footprint
+from app.runtime.plan import Plan
+from app.runtime.tunings import TuningStore
 
 
 @pytest.fixture
@@ -80,6 +83,39 @@ def test_rows_survive_another_upgrade(database_url, database):
     with database.read() as session:
         assert session.get_one(ModelRow, "mod_1").created_at == 1.5
         assert session.get_one(RevisionRow, 1).value == 7
+
+
+def test_models_and_plans_from_before_memory_was_bounded_go_up_and_down_again(
+    empty_database_url, empty_database
+):
+    migrate.upgrade(empty_database_url, "0002")
+    with empty_database.begin() as session:
+        session.execute(
+            text(
+                "INSERT INTO models (id, tenant_id, name, task, next_version, created_at)"
+                " VALUES ('mod_1', 'default', 'm', 'classification', 2, 1.5)"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO tunings (model_sha256, machine, plan, created_at)"
+                " VALUES ('a', 'b', '{\"lanes\": 2, \"threads\": 1, \"batch\": 4}', 1.5)"
+            )
+        )
+    migrate.upgrade(empty_database_url)
+    store, weighed = TuningStore(empty_database), Footprint(held_bytes=2**33, peak_bytes=2**34)
+    assert store.find("a", "b") == Plan(lanes=2, threads=1, batch=4)
+    assert store.footprint("a", "b", "2x1x4") is None
+    store.keep_footprint("a", "b", "2x1x4", weighed)
+    store.keep("a", "b", Plan(lanes=1, threads=2, batch=1))  # measured again: what was weighed is kept
+    assert store.footprint("a", "b", "2x1x4") == weighed
+    with empty_database.begin() as session:
+        assert session.get_one(ModelRow, "mod_1").serving is None
+        session.get_one(ModelRow, "mod_1").serving = {"pinned": True}
+    migrate.downgrade(empty_database_url, "0002")
+    with empty_database.read() as session:
+        assert session.execute(text("SELECT name, next_version FROM models")).all() == [("m", 2)]
+        assert session.execute(text("SELECT created_at FROM tunings")).scalar_one() > 1.5
 
 
 def test_the_counter_starts_at_zero(database):

@@ -21,6 +21,7 @@ KINDS = {
     )
 }  # fmt: skip
 KINDS["count"] = "workers.kinds.count:run"
+KINDS["super_resolution"] = "workers.kinds.super_resolution:run"
 
 
 def nap(context: JobContext) -> Outcome:

@@ -13,7 +13,9 @@ from app.datasets.reference import check_dataset_name
 from app.datasets.service import DatasetService
 from app.db.session import Database
 from app.errors import InvalidDataset, InvalidRequest
+from models.data.mask_pack import make_mask_pack
 from models.data.pack import Pack, Split
+from models.data.picture_pack import make_picture_pack
 from models.data.validate import DataLimits, DataRefused, DatasetOptions, make_pack
 from models.manifest import Task
 from models.tasks.images import ImageLimits
@@ -23,6 +25,8 @@ from workers.kinds.import_sources import Brought, bring_upload
 _MAX_PROBLEMS = 1000
 """Kept with the job, which says how many there were."""
 _MAX_NAME_BYTES = 200
+_MAKE = {Task.SEGMENTATION: make_mask_pack, Task.SUPER_RESOLUTION: make_picture_pack}
+"""By task, where it is not classification's."""
 
 
 class DatasetOrder(BaseModel):
@@ -77,7 +81,7 @@ def make_dataset(context: JobContext, spec: Mapping[str, Any], *, share: float =
     progress(0.0)
     previous = None if order.base is None else Pack(_base(context, order.base))
     try:
-        report = make_pack(
+        report = _MAKE.get(order.task, make_pack)(
             [_named(context.work_dir / "files" / str(at), file) for at, file in enumerate(brought)],
             pack,
             options=options,

@@ -74,8 +74,8 @@ def _train(context: JobContext, prepared: Prepared, measured: Measured) -> Train
             TrainRun(
                 adapted=prepared.adapted,
                 spec=prepared.spec,
-                batches=prepared.source(Split.TRAIN),
-                validation=prepared.source(Split.VALIDATION),
+                batches=prepared.batches(),
+                validation=prepared.held_out(Split.VALIDATION),
                 resume=context.resume.path if context.resume is not None else None,
                 work_dir=context.work_dir,
             ),

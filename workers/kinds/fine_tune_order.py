@@ -15,7 +15,7 @@ from models.build.state_file import read_state
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
 from models.catalogue.architectures import Architecture, of_network
 from models.data.pack import Pack
-from models.manifest import WEIGHTS_FILE, Preprocessing
+from models.manifest import WEIGHTS_FILE, Preprocessing, TileFacts
 from models.train.resolve import ResolvedSpec
 from models.train.spec import TrainSpec
 from workers.context import JobContext, Json
@@ -45,6 +45,8 @@ class Base:
     licence: str | None
     labels: tuple[str, ...] = ()
     """Of the base's head."""
+    tiles: TileFacts | None = None
+    """Of super-resolution: how windows go through the network. From scratch, known once that is built."""
 
     def sized(self, spec: ResolvedSpec) -> "Base":
         """The same at the run's image size."""
@@ -118,6 +120,7 @@ def _published(context: JobContext, text: str) -> Base:
         source=f"model:{reference}",
         licence=version.manifest.licence,
         labels=version.manifest.labels,
+        tiles=version.manifest.tiles,
     )
 
 
@@ -148,7 +151,11 @@ def _make(context: JobContext, order: FineTuneOrder) -> str:
     files = [file for file in (order.training_file, order.validation_file) if file is not None]
     if not files:
         raise InvalidSpec("The job names no data.", param="training_file", hint="Give a file or a data set.")
-    spec: Json = {"file_ids": files, "name": f"data-{context.job_id[-8:].lower()}", "task": order.train.task}
+    spec: Json = {
+        "file_ids": files,
+        "name": f"data-{context.job_id[-8:].lower()}",
+        "task": order.train.task.value,
+    }
     if order.validation_file is not None:
         spec["file_splits"] = ["train", "validation"]
     return make_dataset(context, spec)

@@ -3,16 +3,28 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from app.errors import InvalidSpec, OutOfMemory
 from models.adapt.adapter import Adapted, AdaptError, adapt
-from models.build.network import CannotBuild, build_network, head_of, load_base
+from models.build.network import (
+    CannotBuild,
+    build_network,
+    build_restorer,
+    head_of,
+    load_base,
+    tiles_of,
+)
 from models.build.timm_ import WeightsMismatch
 from models.catalogue import Kind
 from models.data.pack import Pack, Split
+from models.manifest import Task, TileFacts
 from models.train.checkpoint import read_facts
-from models.train.feed import PackSource
+from models.train.feed import NumberedBatches, PackSource
 from models.train.measure import Estimate, measure
+from models.train.patches import WholePictures
 from models.train.resolve import ResolvedSpec, resolve
+from models.train.sources import held_out_source, training_source
 from models.train.spec import SpecError
 from workers.context import JobContext, Json
 from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData, bring_base, bring_data
@@ -27,9 +39,22 @@ class Prepared:
     spec: ResolvedSpec
     adapted: Adapted
 
-    def source(self, split: Split) -> PackSource:
-        """A split as the run reads it."""
-        return PackSource.of(self.data.pack, split, self.spec, preprocessing=self.base.preprocessing)
+    def batches(self) -> NumberedBatches:
+        """The training split as the run reads it."""
+        base = self.base
+        return training_source(self.data.pack, self.spec, preprocessing=base.preprocessing, tiles=self.tiles)
+
+    def held_out(self, split: Split) -> PackSource | WholePictures:
+        """Another split, for marks."""
+        base = self.base
+        return held_out_source(
+            self.data.pack, split, self.spec, preprocessing=base.preprocessing, tiles=self.tiles
+        )
+
+    @property
+    def tiles(self) -> TileFacts | None:
+        """Only of super-resolution."""
+        return self.base.tiles if self.spec.task is Task.SUPER_RESOLUTION else None
 
 
 def prepare(context: JobContext) -> tuple[Prepared, Estimate | None]:
@@ -46,7 +71,13 @@ def prepare(context: JobContext) -> tuple[Prepared, Estimate | None]:
     prepared = build(context, order, checkpoint=context.resume.path if context.resume is not None else None)
     estimate = None
     if context.resume is None:
-        estimate = measure(prepared.adapted, prepared.spec, prepared.data.pack, prepared.base.preprocessing)
+        estimate = measure(
+            prepared.adapted,
+            prepared.spec,
+            prepared.data.pack,
+            prepared.base.preprocessing,
+            tiles=prepared.tiles,
+        )
         prepared = replace(prepared, spec=estimate.applied_to(prepared.spec))
     _tell(context, prepared, estimate)
     return prepared, estimate
@@ -64,10 +95,18 @@ def build(context: JobContext, order: FineTuneOrder, *, checkpoint: Path | None)
             spec = ResolvedSpec.model_validate(read_facts(checkpoint)["spec"])
         else:
             spec = resolve(
-                order.train, base.architecture, pack=data.pack, is_pretrained=base.state is not None
+                order.train,
+                base.architecture,
+                pack=data.pack,
+                is_pretrained=base.state is not None,
+                scale=None if base.tiles is None else base.tiles.scale,
             )
         base = base.sized(spec)
-        adapted = _adapted(spec, base, data.pack)
+        network = _network(spec, base, data.pack)
+        if spec.scale is not None and base.tiles is None:
+            tiles = tiles_of(network, spec.scale)
+            base = replace(base, tiles=tiles, preprocessing=tiles.preprocessing)
+        adapted = _adapted(network, spec, base)
     except SpecError as error:
         raise InvalidSpec(error.message, param=error.param, hint=error.hint) from error
     except (CannotBuild, AdaptError, WeightsMismatch) as error:
@@ -75,12 +114,22 @@ def build(context: JobContext, order: FineTuneOrder, *, checkpoint: Path | None)
     return Prepared(base=base, data=data, spec=spec, adapted=adapted)
 
 
-def _adapted(spec: ResolvedSpec, base: Base, pack: Pack) -> Adapted:
-    network = build_network(
-        base.architecture, num_classes=len(pack.labels), image_size=spec.image_size, seed=spec.seed
-    )
+def _network(spec: ResolvedSpec, base: Base, pack: Pack) -> nn.Module:
+    if spec.task is Task.SUPER_RESOLUTION:
+        assert spec.scale is not None  # it is resolved
+        network = build_restorer(base.architecture, scale=spec.scale, seed=spec.seed)
+        keeps_head = True  # it makes pixels, whatever they show
+    else:
+        network = build_network(
+            base.architecture, num_classes=len(pack.labels), image_size=spec.image_size, seed=spec.seed
+        )
+        keeps_head = base.labels == pack.labels
     if base.state is not None:
-        load_base(network, base.state, keeps_head=base.labels == pack.labels)
+        load_base(network, base.state, keeps_head=keeps_head)
+    return network
+
+
+def _adapted(network: nn.Module, spec: ResolvedSpec, base: Base) -> Adapted:
     return adapt(
         network,
         spec.adapter.row(Kind.ADAPTER),

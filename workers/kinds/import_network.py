@@ -9,26 +9,38 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.errors import ImportRefused, ParityFailed
+from models.build.ncnn_weights import load_ncnn
 from models.build.network import save_weights
 from models.build.onnx_weights import load_convolutions
+from models.build.rrdbnet import RRDBNet
 from models.build.state_file import read_state
 from models.build.timm_ import WeightsMismatch, build_timm, load_by_name, load_by_position
 from models.build.u2net import U2Net
+from models.build.upconv7 import UpConv7
 from models.export.eager import hold_against_eager
-from models.export.onnx import ExportFailed, Origin, export_classifier, export_segmenter
+from models.export.onnx import (
+    ExportFailed,
+    Origin,
+    export_classifier,
+    export_restorer,
+    export_segmenter,
+)
 from models.export.parity import ParityError
 from models.export.reference import read_reference
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, WEIGHTS_FILE, Manifest, MaskFacts, Preprocessing
+from models.manifest import MODEL_FILE, WEIGHTS_FILE, Manifest, Preprocessing
 from models.starters import Starter
-from models.tasks.fitting import ImageFitter
+from models.tasks.codecs import codec_of
 from models.tasks.images import ImageLimits
 from workers.context import JobContext
 from workers.kinds.import_sources import Brought
 from workers.kinds.import_spec import ImportSpec
 
-_OWN_NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {"u2netp": U2Net}
-"""Of starters that timm does not know, by their architecture."""
+_SEGMENTERS: Mapping[str, Callable[[int], nn.Module]] = {"u2netp": U2Net}
+"""Of starters that timm does not know, by their architecture; with the number of labels."""
+_RESTORERS: Mapping[str, Callable[[], nn.Module]] = {"upconv7": UpConv7, "rrdbnet": RRDBNet}
+_EXAMPLE_SIDE = 64
+"""In what order layers run does not depend on it."""
 
 
 def export_starter(context: JobContext, weights: Brought, starter: Starter) -> Manifest:
@@ -49,13 +61,20 @@ def export_starter(context: JobContext, weights: Brought, starter: Starter) -> M
     )
     return _export(
         context,
-        origin=origin,
         preprocessing=starter.preprocessing,
-        labels=starter.labels,
         reference_path=starter.reference_path,
         network=lambda: _starter_network(starter, weights),
-        masks=starter.masks,
+        export=lambda network, path: _export_by_task(network, starter, path, origin=origin),
     )
+
+
+def _export_by_task(network: nn.Module, starter: Starter, path: Path, *, origin: Origin) -> Manifest:
+    if starter.tiles is not None:
+        return export_restorer(network, starter.tiles, path, origin=origin)
+    how, labels = starter.preprocessing, starter.labels
+    if starter.masks is not None:
+        return export_segmenter(network, how, labels, path, origin=origin, masks=starter.masks)
+    return export_classifier(network, how, labels, path, origin=origin)
 
 
 def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> Manifest:
@@ -68,35 +87,30 @@ def export_weights(context: JobContext, weights: Brought, order: ImportSpec) -> 
         source_sha256=weights.sha256,
         licence=usage.licence,
     )
+    preprocessing = usage.preprocessing(order.task)
     return _export(
         context,
-        origin=origin,
-        preprocessing=usage.preprocessing(order.task),
-        labels=labels,
+        preprocessing=preprocessing,
         reference_path=None,
         network=lambda: _named_network(usage.architecture or "", weights, len(labels)),
+        export=lambda network, path: export_classifier(network, preprocessing, labels, path, origin=origin),
     )
 
 
 def _export(
     context: JobContext,
     *,
-    origin: Origin,
     preprocessing: Preprocessing,
-    labels: tuple[str, ...],
     reference_path: Path | None,
     network: Callable[[], nn.Module],
-    masks: MaskFacts | None = None,
+    export: Callable[[nn.Module, Path], Manifest],
 ) -> Manifest:
     context.begin("building", at=0.45)
     path = context.work_dir / MODEL_FILE
     try:
         built = network()
         context.begin("exporting", at=0.6)
-        if masks is None:
-            manifest = export_classifier(built, preprocessing, labels, path, origin=origin)
-        else:
-            manifest = export_segmenter(built, preprocessing, labels, path, origin=origin, masks=masks)
+        manifest = export(built, path)
     except (WeightsMismatch, ExportFailed) as error:
         raise ImportRefused(
             str(error)[:500], param="source", hint="Name the architecture that these weights belong to."
@@ -113,10 +127,13 @@ def _export(
 
 
 def _starter_network(starter: Starter, weights: Brought) -> nn.Module:
-    if starter.architecture in _OWN_NETWORKS:
-        network = _OWN_NETWORKS[starter.architecture](len(starter.labels)).eval()
-        side = starter.preprocessing
-        load_convolutions(network, weights.path, example=torch.zeros(1, 3, side.height, side.width))
+    if starter.architecture in _RESTORERS:
+        network = _RESTORERS[starter.architecture]().eval()
+        load_ncnn(network, weights.path, example=torch.zeros(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE))
+        return network
+    if starter.architecture in _SEGMENTERS:
+        network = _SEGMENTERS[starter.architecture](len(starter.labels)).eval()
+        load_convolutions(network, weights.path, example=torch.zeros(1, 3, _EXAMPLE_SIDE, _EXAMPLE_SIDE))
         return network
     network = build_timm(starter.architecture, num_classes=len(starter.labels))
     load_by_position(network, read_state(weights.path, file_name=weights.file_name))
@@ -134,5 +151,7 @@ def _images(context: JobContext, manifest: Manifest, reference_path: Path | None
     if reference_path is None:
         height, width = manifest.preprocessing.height, manifest.preprocessing.width
         return np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    fitter = ImageFitter(manifest.preprocessing, ImageLimits(context.settings.max_image_pixels))
-    return np.stack([fitter.decode(sample) for sample in read_reference(reference_path).samples])
+    limits = ImageLimits(context.settings.max_image_pixels)
+    samples = read_reference(reference_path).samples
+    codec = codec_of(manifest, limits)
+    return np.stack([codec.decode(sample) for sample in samples])

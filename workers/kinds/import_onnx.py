@@ -6,13 +6,14 @@ from app.errors import ImportRefused
 from models.export.adopt import Adopted, Wishes, adopt
 from models.export.inspect_onnx import Refused
 from models.export.served_form import tensor_facts
-from models.manifest import MODEL_FILE, Manifest, MaskFacts, Task
+from models.manifest import MODEL_FILE, Manifest, MaskFacts, Preprocessing, Task
 from workers.context import JobContext
 from workers.kinds.import_sources import Brought
 from workers.kinds.import_spec import ImportSpec, Usage
 
 _NO_MEAN, _NO_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _NEAR = 1e-4
+_COLOURS = 3
 
 
 def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[Manifest, Adopted]:
@@ -24,12 +25,14 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
     """
     context.begin("checking", at=0.45)
     usage = order.manifest
-    labels, preprocessing = usage.checked_labels(), usage.preprocessing(order.task)
-    has_maps = order.task is Task.SEGMENTATION
+    has_pictures = order.task is Task.SUPER_RESOLUTION
+    labels = () if has_pictures else usage.checked_labels()
+    preprocessing = usage.preprocessing(order.task)
     wishes = Wishes(
         preprocessing=preprocessing,
-        classes=len(labels),
-        has_maps=has_maps,
+        classes=len(labels) or _COLOURS,
+        has_maps=order.task is Task.SEGMENTATION,
+        has_pictures=has_pictures,
         layout=usage.layout,
         channels=usage.channels,
     )
@@ -37,16 +40,34 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
         adopted = adopt(file.path, context.work_dir / MODEL_FILE, wishes)
     except Refused as error:
         raise ImportRefused(error.what, param="source", hint=error.hint) from error
+    return _manifest(order, file, preprocessing, labels, adopted), adopted
+
+
+def _manifest(
+    order: ImportSpec,
+    file: Brought,
+    preprocessing: Preprocessing,
+    labels: tuple[str, ...],
+    adopted: Adopted,
+) -> Manifest:
+    usage, tiles = order.manifest, None
     if adopted.mean is not None and (usage.mean, usage.std) == (_NO_MEAN, _NO_STD):
         known = {"mean": adopted.mean, "std": adopted.std}
         preprocessing = preprocessing.model_copy(update=known)
-    image, logits = tensor_facts(
-        preprocessing, classes=len(labels), batch=adopted.max_batch, map_size=adopted.map_size
+    if preprocessing.fit == "tiles":
+        tiles = usage.tiles(scale=adopted.scale, margin=adopted.margin)
+        preprocessing = preprocessing.model_copy(update={"height": tiles.window, "width": tiles.window})
+    image, outputs = tensor_facts(
+        preprocessing,
+        classes=len(labels) or _COLOURS,
+        batch=adopted.max_batch,
+        map_size=adopted.map_size,
+        is_picture=not labels,
     )
-    manifest = Manifest(
+    return Manifest(
         task=order.task,
         inputs=(image,),
-        outputs=(logits,),
+        outputs=(outputs,),
         preprocessing=preprocessing,
         labels=labels,
         max_batch=adopted.max_batch,
@@ -56,9 +77,9 @@ def adopt_onnx(context: JobContext, order: ImportSpec, file: Brought) -> tuple[M
         licence=usage.licence,
         parameters=adopted.parameters,
         opset=adopted.opset,
-        masks=_masks(usage, adopted, len(labels)) if has_maps else None,
+        masks=_masks(usage, adopted, len(labels)) if order.task is Task.SEGMENTATION else None,
+        tiles=tiles,
     )
-    return manifest, adopted
 
 
 def _masks(usage: Usage, adopted: Adopted, labels: int) -> MaskFacts:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from app.errors import ImportRefused, InvalidRequest
 from app.registry.imports import check_use, default_fit
 from app.registry.reference import check_model_name
-from models.manifest import Manifest, Preprocessing, Task
+from models.manifest import Manifest, Preprocessing, Task, TileFacts
 
 _IN_HINT = "Give it in the spec's `manifest`."
 
@@ -31,7 +31,7 @@ class Usage(_Frozen):
     labels: tuple[str, ...] = ()
     height: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=4096)
-    fit: Literal["crop", "squash", "pad"] | None = None
+    fit: Literal["crop", "squash", "pad", "tiles"] | None = None
     """None: see `default_fit`."""
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"
@@ -46,6 +46,10 @@ class Usage(_Frozen):
     """Of segmentation: what makes shares of a graph's maps; None: found in the graph, or by the labels."""
     is_stretched: bool = False
     """Of segmentation: see `MaskFacts`."""
+    context: int | None = Field(default=None, ge=0, le=512)
+    """With `tiles`: see `TileFacts`; None: an eighth of the window, or nothing if the graph pads nothing."""
+    overlap: int | None = Field(default=None, ge=0, le=512)
+    """Likewise; None: a sixteenth, or nothing."""
 
     def preprocessing(self, task: Task) -> Preprocessing:
         """The manifest's preprocessing. Raises ImportRefused when height or width is missing."""
@@ -60,6 +64,21 @@ class Usage(_Frozen):
             mean=self.mean,
             std=self.std,
         )
+
+    def tiles(self, *, scale: int, margin: int) -> TileFacts:
+        """How pictures are cut for a graph with that scale and margin. Raises ImportRefused for windows that
+        leave nothing."""
+        window = min(self.height or 0, self.width or 0)
+        context = self.context if self.context is not None else 0 if margin else window // 8
+        overlap = self.overlap if self.overlap is not None else 0 if margin else window // 16
+        side = (window - 2 * (margin + context)) // 16 * 16
+        if side < 16:
+            raise ImportRefused(
+                f"Of windows of {window} pixels, less {margin + context} at each side, too little is left.",
+                param="manifest.height",
+                hint="Give larger windows, or a smaller `context`.",
+            )
+        return TileFacts(scale=scale, side=side, margin=margin, context=context, overlap=overlap)
 
     def checked_labels(self) -> tuple[str, ...]:
         """The labels. Raises ImportRefused when there are none, or an empty one."""
@@ -102,14 +121,18 @@ def read_spec(spec: dict[str, Any]) -> ImportSpec:
         plain.setdefault("name", source.removeprefix("starter:"))
     order = _read(ImportSpec, plain, within="")
     check_model_name(order.name)
-    check_use(order.task, fit=order.manifest.fit, activation=order.manifest.activation, within="manifest.")
+    usage = order.manifest
+    check_use(order.task, fit=usage.fit, activation=usage.activation, within="manifest.")
+    if order.task is Task.SUPER_RESOLUTION and usage.labels:
+        raise InvalidRequest("Pictures have no labels.", param="manifest.labels", hint="Leave them out.")
     return order
 
 
 def _usage_of(manifest: Manifest) -> dict[str, Any]:
     own = {"labels": manifest.labels, "licence": manifest.licence}
     masks = {} if manifest.masks is None else manifest.masks.model_dump()
-    return own | manifest.preprocessing.model_dump() | masks
+    tiles = {} if manifest.tiles is None else manifest.tiles.model_dump(include={"context", "overlap"})
+    return own | manifest.preprocessing.model_dump() | masks | tiles
 
 
 def _read(kind: type[T], value: object, *, within: str) -> T:

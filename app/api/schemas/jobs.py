@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from app.compression.spec import CompressSpec
 from app.jobs.job import Job, JobCheckpoint, JobEvent, JobMetrics
 from app.jobs.states import JobStatus
 
@@ -204,25 +205,37 @@ class ImportSpec(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class JobRequest(BaseModel):
-    """A job to queue."""
+class _JobRequest(BaseModel):
+    """What there is to say about any job."""
 
-    kind: Literal["import"]
-    spec: ImportSpec
     priority: Annotated[int, Field(ge=-100, le=100, description="Higher is taken up first.")] = 0
     time_limit_s: Annotated[
         float | None,
         Field(gt=0, le=10**9, description="Seconds of running, over all attempts, after which it fails."),
     ] = None
 
-    def plain_spec(self) -> dict[str, Any]:
-        """The spec as it is stored."""
-        return self.spec.model_dump()
+
+class ImportJobRequest(_JobRequest):
+    """An import to queue."""
+
+    kind: Literal["import"]
+    spec: ImportSpec
 
     @field_validator("spec", mode="before")
     @classmethod
     def _is_plain_and_bounded(cls, value: object) -> object:
         return _bounded(value)
+
+
+class CompressJobRequest(_JobRequest):
+    """A compression to queue."""
+
+    kind: Literal["compress"]
+    spec: CompressSpec
+
+
+JobRequest = Annotated[ImportJobRequest | CompressJobRequest, Field(discriminator="kind")]
+"""A job to queue."""
 
 
 class RerunRequest(BaseModel):

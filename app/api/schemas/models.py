@@ -203,8 +203,11 @@ class ImportRequest(BaseModel):
     name: str = Field(max_length=64, description="A new model, or one that gets a further version.")
     file: str = Field(max_length=64, description="Id of the uploaded ONNX file.")
     task: Task = Task.CLASSIFICATION
-    labels: list[Label] = Field(
-        min_length=1, max_length=100_000, description="Label of each output index, in order."
+    labels: list[Label] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100_000,
+        description="Label of each output index, in order; none of super-resolution.",
     )
     mean: float | Triple = Field(
         default=0.0,
@@ -219,8 +222,23 @@ class ImportRequest(BaseModel):
     )
     height: int | None = Field(default=None, ge=1, le=4096)
     width: int | None = Field(default=None, ge=1, le=4096)
-    fit: Literal["crop", "squash", "pad"] | None = Field(
-        default=None, description="`crop` for classification, `squash` for segmentation, if left out."
+    fit: Literal["crop", "squash", "pad", "tiles"] | None = Field(
+        default=None,
+        description="`crop` for classification, `squash` for segmentation, `tiles` for super-resolution, if"
+        " left out. With `tiles` a picture of any size goes through in windows of at most `size`; the graph"
+        " must take any height and width.",
+    )
+    context: int | None = Field(
+        default=None,
+        ge=0,
+        le=512,
+        description="With `tiles`: pixels around a window that the graph sees and whose results are unused.",
+    )
+    overlap: int | None = Field(
+        default=None,
+        ge=0,
+        le=512,
+        description="With `tiles`: pixels that neighbouring windows share, over which they are blended.",
     )
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"

@@ -1,8 +1,10 @@
 import pytest
+from starlette.testclient import TestClient
 
 from app.access.door import Door, hash_key
 from app.access.principal import SYSTEM, Principal
 from app.errors import Forbidden, Unauthorized
+from app.main import create_app
 from app.settings import Settings
 
 OTHER = Principal(tenant_id="other", key_id="key_1")
@@ -96,3 +98,14 @@ def test_the_bootstrap_key_opens_the_default_tenant():
 def test_wrong_keys_are_refused(given):
     with pytest.raises(Unauthorized):
         door(api_key="s3cret").admit(headers(authorization=given))
+
+
+def test_probes_need_no_key_and_come_to_the_right_host(tmp_path):
+    app = create_app(
+        Settings(api_key="s3cret", default_classifier="", starters="", data_dir=tmp_path, _env_file=None)
+    )
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").status_code in {200, 503}
+    assert client.get("/v1/models").status_code == client.get("/metrics").status_code == 401
+    assert client.get("/health/live", headers={"host": "evil.test"}).status_code == 403

@@ -1,4 +1,4 @@
-"""A version to take home: one zip, and a README whose ten lines run without Athanor."""
+"""A version to take home: one zip, and a README whose few lines run without Athanor."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.access.principal import SYSTEM, Principal
-from app.api.bundle_readme import README_FILE, SCRIPT_BEGINS, SCRIPT_ENDS, readme
+from app.api.bundle_readme import README_FILE, readme
 from app.api.stored_zip import Member, StoredZip
 from app.db import migrate
 from app.db.session import Database
@@ -26,7 +26,14 @@ from app.storage.objects import ObjectStore
 from models.manifest import MODEL_FILE, Preprocessing, sha256_hex
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
-from tests.colour_models import SIDE, picture, publish_colours
+from tests.colour_models import (
+    SIDE,
+    picture,
+    publish_colour_segmenter,
+    publish_colours,
+    publish_enlarger,
+    publish_tiled_segmenter,
+)
 from tests.registry_world import build_certificate, build_manifest, publish
 
 ADAPTER = b'{"peft_type": "LORA"}'
@@ -107,37 +114,69 @@ def test_it_has_a_name_a_tag_and_is_not_sent_twice(world):
     assert other.headers["etag"] != first.headers["etag"]
 
 
-def script_of(text):
-    script = text.partition(f"{SCRIPT_BEGINS}\n")[2].partition(f"\n{SCRIPT_ENDS}")[0]
-    assert len(script.splitlines()) == 10
-    return script
+def script_of(text, name="classify.py"):
+    return text.partition(f"--- {name} ---\n")[2].partition(f"\n--- end of {name} ---")[0]
+
+
+def at_home(world, model, script, photo, folder):
+    """What a bundle's script prints, for a picture."""
+    bundle(world.client, model).extractall(folder)
+    home = folder / f"{model}-1"
+    (home / script).write_text(script_of((home / README_FILE).read_text(), script))
+    (home / "photo.png").write_bytes(photo)
+    command = [sys.executable, "-W", "error", script, "photo.png"]
+    environment = {"PATH": os.environ["PATH"]}
+    ran = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=True)
+    return home, ran.stdout
 
 
 def test_the_readme_runs_the_model_without_athanor(world, tmp_path):
-    archive = bundle(world.client, "colours")
-    archive.extractall(tmp_path / "home")
-    home = tmp_path / "home" / "colours-1"
-    (home / "classify.py").write_text(script_of((home / README_FILE).read_text()))
-    (home / "photo.png").write_bytes(picture("green", noise=1))
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "classify.py", "photo.png"],
-        cwd=home,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answer = world.client.post(
-        "/v1/classification", params={"model": "colours"}, content=picture("green", noise=1)
-    ).json()
-    expected = [f"{each['score']:.4f}  {each['label']}" for each in answer["predictions"]]
-    assert ran.stdout.splitlines() == expected
+    photo = picture("green", noise=1)
+    home, said = at_home(world, "colours", "classify.py", photo, tmp_path)
+    assert len((home / "classify.py").read_text().splitlines()) == 10
+    answer = world.client.post("/v1/classification", params={"model": "colours"}, content=photo).json()
+    assert said.splitlines() == [f"{each['score']:.4f}  {each['label']}" for each in answer["predictions"]]
+
+
+def mosaic():
+    """A picture of many colours, encoded; of no size that a network likes."""
+    small = np.random.default_rng(4).integers(0, 256, (9, 13, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize((101, 67), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("how", ["squash", "pad", "tiles"])
+def test_a_segmenters_script_finds_what_its_route_answers(world, how, tmp_path):
+    if how == "tiles":
+        publish_tiled_segmenter(world.registry, tmp_path / "made", name="where")
+    else:
+        activation = "sigmoid" if how == "pad" else "softmax"
+        publish_colour_segmenter(
+            world.registry, tmp_path / "made", name="where", fit=how, activation=activation
+        )
+    home, said = at_home(world, "where", "segment.py", mosaic(), tmp_path)
+    answer = world.client.post("/v1/segmentation?model=where&output=labelmap", content=mosaic())
+    expected = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert said == ""
+    assert np.array_equal(np.asarray(Image.open(home / "labels.png")), expected)
+    assert len(np.unique(expected)) > 2
+
+
+def test_an_upscalers_script_makes_what_its_route_answers(world, tmp_path):
+    publish_enlarger(world.registry, tmp_path / "made", name="larger")
+    home, _ = at_home(world, "larger", "enlarge.py", mosaic(), tmp_path)
+    answer = world.client.post("/v1/super-resolution?model=larger", content=mosaic())
+    assert answer.status_code == 200, answer.text
+    expected = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+    made = np.asarray(Image.open(home / "enlarged.png"))
+    assert np.abs(made - expected).max() <= 1
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "nearest"])
-@pytest.mark.parametrize("size", [(90, 61), (61, 90), (400, 33)])
-def test_the_ten_lines_see_the_pixels_that_the_codec_sees(fit, interpolation, size, monkeypatch, tmp_path):
+@pytest.mark.parametrize("size", [(90, 61), (61, 90), (400, 33), (101, 67)])
+def test_the_lines_see_the_pixels_that_the_codec_sees(fit, interpolation, size, monkeypatch, tmp_path):
     manifest = build_manifest().model_copy(
         update={
             "preprocessing": Preprocessing(

@@ -172,7 +172,7 @@ def test_a_request_that_is_sent_again_makes_one_job(client, services, file_id):
         ({"name": "a--b"}, (400, "invalid_request"), "name"),
         ({"name": None}, (400, "invalid_request"), "name"),
         ({"name": "x" * 65}, (422, "invalid_payload"), "name"),
-        ({"task": "segmentation"}, (400, "invalid_request"), "task"),
+        ({"task": "embedding"}, (400, "invalid_request"), "task"),
         ({"task": "classify"}, (422, "invalid_payload"), "task"),
         ({"file_ids": []}, (400, "invalid_request"), "file_ids"),
         ({"file_ids": ["file_none"]}, (404, "not_found"), "file_ids.0"),
@@ -206,6 +206,13 @@ def test_a_name_that_is_taken_for_another_task_is_refused(client, services, file
     publish(task="segmentation")
     assert code(post(client, name="flowers", file_id=file_id)) == (409, "conflict")
     assert services.jobs.list(SYSTEM) == []
+
+
+def test_files_are_not_added_to_a_version_for_another_task(client, file_id, publish):
+    publish()
+    answer = post(client, name="cells", file_id=file_id, base="flowers:1", task="segmentation")
+    assert (code(answer), answer.json()["error"]["param"]) == ((400, "invalid_request"), "base")
+    assert "classification, not for segmentation" in answer.json()["error"]["message"]
 
 
 def test_a_version_tells_what_it_was_made_of_and_what_was_found(client, publish):

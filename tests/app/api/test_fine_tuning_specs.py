@@ -156,6 +156,9 @@ def wrong_combinations():
             "red",
         ),
         ("combination", {"task": "segmentation"}, "task", "classification"),
+        ("combination", {"model": "unet_small"}, "model", "segmentation"),
+        ("combination", {"model": "resnet18", "task": "segmentation"}, "task", "classification"),
+        ("combination", {"loss": "dice"}, "loss.method", "bce"),
         ("combination", {"output_model": "masks"}, "output_model", "segmentation"),
         ("combination", {"suffix": "My Model"}, "suffix", "a-z"),
         ("combination", {"suffix": "base"}, "suffix", "output_model"),
@@ -172,6 +175,26 @@ def wrong_combinations():
     )
 
 
+def wrong_for_masks():
+    named = (
+        ({"adapter": "lora"}, "adapter.method", "full"),
+        ({"adapter": "pissa"}, "adapter.method", "lora"),
+        ({"loss": "label_smoothing"}, "loss.method", "cross_entropy"),
+        ({"loss": "poly1"}, "loss.method", "lovasz"),
+        ({"augmentation": ["flip", "rand_augment"]}, "augmentation.1.method", "random_crop"),
+        ({"augmentation": ["random_erasing"]}, "augmentation.0.method", "random_crop"),
+        ({"mixing": "mixup"}, "mixing.method", "segmentation"),
+        ({"sampler": "balanced"}, "sampler.method", "shuffle"),
+        ({"class_weights": "balanced", "loss": "dice"}, "class_weights", "cross_entropy_weight"),
+        ({"image_size": 100}, "image_size", "96"),
+        ({"training_file": "colours:1"}, "training_file", "segmentation"),
+        ({"loss": {"method": "tversky", "aplha": 1}}, "loss.aplha", "alpha"),
+        ({"output_model": "base"}, "output_model", "masks"),
+    )
+    for changes, param, word in named:
+        yield "masks", {"model": "unet_small", "task": "segmentation", **changes}, param, word
+
+
 MISTAKES = [
     *unknown_fields(),
     *unknown_methods(),
@@ -180,13 +203,14 @@ MISTAKES = [
     *wrong_references(),
     *wrong_nested_keys(),
     *wrong_combinations(),
+    *wrong_for_masks(),
 ]
 
 
 def test_there_are_enough_mistakes_of_each_kind():
     kinds = Counter(kind for kind, *_ in MISTAKES)
     assert len(MISTAKES) >= 60
-    assert len(kinds) == 7
+    assert len(kinds) == 8
     assert min(kinds.values()) >= 6, kinds
 
 
@@ -228,6 +252,8 @@ GOOD = [
     {"output_model": "base", "priority": 5, "time_limit_s": 600},
     {"validation_file": "letters", "metadata": {"team": "vision"}, "integrations": []},
     {"early_stopping": {"patience_epochs": 2}, "ema_decay": 0.99, "precision": "bf16"},
+    {"model": "unet_small", "task": "image-segmentation", "loss": "dice", "augmentation": ["flip", "rotate"]},
+    {"model": "u2netp", "task": "segmentation", "training_file": "cells:1", "output_model": "masks"},
     {"suffix": None, "validation_file": None, "metadata": None, "method": None},
 ]
 

@@ -13,6 +13,7 @@ from app.storage.objects import ObjectStore
 from models.manifest import Certificate, Manifest, sha256_hex
 from tests.colour_models import picture, publish_colours
 from tests.registry_world import publish
+from workers.kinds.import_spec import read_spec
 
 
 @contextmanager
@@ -224,6 +225,18 @@ def test_a_model_of_ones_own_becomes_an_import_job(client, file_id):
         },
         "reference": None,
     }
+
+
+def test_an_upscaler_of_ones_own_has_no_labels_and_goes_in_windows(client, file_id):
+    body = {"name": "larger", "file": file_id, "task": "super-resolution", "size": 96, "std": 255.0}
+    answer = client.post("/v1/models", json=body | {"context": 4})
+    assert answer.status_code == 202, answer.text
+    usage = read_spec(answer.json()["spec"]).manifest
+    assert (usage.fit, usage.height, usage.context, usage.overlap, usage.labels) == ("tiles", 96, 4, None, ())
+    assert code(client.post("/v1/models", json=body | {"labels": ["cat"]})) == (400, "invalid_request")
+    assert code(client.post("/v1/models", json=body | {"fit": "crop"})) == (400, "invalid_request")
+    unlabelled = body | {"task": "segmentation", "fit": "tiles"}
+    assert code(client.post("/v1/models", json=unlabelled)) == (422, "invalid_payload")
 
 
 def test_an_import_is_asked_for_once_per_idempotency_key(client, file_id):

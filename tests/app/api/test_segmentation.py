@@ -14,7 +14,14 @@ from app.main import create_app
 from app.registry.service import Registry
 from app.settings import Settings
 from app.storage.objects import ObjectStore
-from tests.colour_models import RGB, picture, publish_colour_segmenter, publish_colours
+from tests.colour_models import (
+    COLOURS,
+    RGB,
+    picture,
+    publish_colour_segmenter,
+    publish_colours,
+    publish_tiled_segmenter,
+)
 
 URL = "/v1/segmentation"
 PNG = {"accept": "image/png"}
@@ -30,6 +37,7 @@ def client(tmp_path_factory):
         starters="",
         max_body_bytes=2**20,
         max_image_pixels=1_000_000,
+        max_result_pixels=100_000,
         log_format="json",
         _env_file=None,
     )
@@ -39,6 +47,7 @@ def client(tmp_path_factory):
     publish_colour_segmenter(registry, folder / "one", name="where")
     publish_colour_segmenter(registry, folder / "two", name="padded", activation="sigmoid", fit="pad")
     publish_colours(registry, folder / "three", name="colours")
+    publish_tiled_segmenter(registry, folder / "four", name="windows")
     database.close()
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
         yield client
@@ -208,3 +217,52 @@ def test_a_starter_that_is_not_there_yet_is_named_with_how_to_get_it(client):
 def test_a_classifier_is_not_asked_for_masks_nor_a_segmenter_for_labels(client):
     response = client.post("/v1/classification", params={"model": "where"}, content=halves())
     assert refusal(response) == (409, "not_servable", "model")
+
+
+def mosaic(height, width, seed=0):
+    """Pixels of the three colours in no order, and the index of each one's colour."""
+    indices = np.random.default_rng(seed).integers(0, 3, (height, width))
+    return np.array([RGB[colour] for colour in COLOURS], np.uint8)[indices], indices
+
+
+def encoded(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (30, 32), (97, 131), (33, 200)])
+def test_in_windows_every_pixel_of_a_picture_of_any_size_gets_its_own_label(client, height, width):
+    pixels, indices = mosaic(height, width)
+    response = client.post(f"{URL}?model=windows&output=labelmap", content=encoded(pixels))
+    assert response.status_code == 200, response.text
+    assert np.array_equal(np.asarray(opened(response.content)), indices + 1)
+
+
+def test_in_windows_segments_and_several_pictures_are_as_of_any_segmenter(client):
+    (first, indices), (second, _) = mosaic(40, 50), mosaic(20, 90, seed=1)
+    files = [("image", data) for data in (encoded(first), b"no picture", encoded(second))]
+    results = client.post(f"{URL}?model=windows&classes=green", files=files).json()["results"]
+    assert [(one.get("width"), one.get("height")) for one in results] == [(50, 40), (None, None), (90, 20)]
+    assert results[1]["error"]["code"] == "unsupported_media"
+    (segment,) = results[0]["segments"]
+    mask = np.asarray(opened(base64.b64decode(segment["mask"])))
+    assert np.array_equal(mask == 255, indices == 1)
+
+
+def test_in_windows_a_broken_picture_alone_and_one_with_too_many_values_are_refused(client):
+    broken = client.post(f"{URL}?model=windows", content=b"no picture")
+    assert (broken.status_code, broken.json()["error"]["code"]) == (415, "unsupported_media")
+    large = client.post(f"{URL}?model=windows", content=encoded(mosaic(200, 200)[0]))
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "image_too_large")
+    files = [("image", encoded(mosaic(150, 150)[0]))] * 2
+    results = client.post(f"{URL}?model=windows", files=files).json()["results"]
+    assert [one.get("error", {}).get("code") for one in results] == [None, "image_too_large"]
+
+
+def test_masks_that_take_longer_than_the_deadline_are_given_up(client):
+    files = [("image", ("red.jpg", halves(1000, 1000, format_="JPEG"), "image/jpeg"))] * 40
+    url = f"{URL}?output=overlay"
+    assert client.post(url, files=files[:1]).status_code == 200  # the model is loaded
+    given_up = client.post(url, files=files, headers={"x-request-deadline": "1"})
+    assert refusal(given_up)[:2] == (504, "deadline_exceeded")

@@ -12,7 +12,12 @@ from models.evaluate.report import REPORT_HTML_FILE, REPORT_JSON_FILE, TrainingR
 from models.evaluate.report_html import render
 from models.manifest import MODEL_FILE
 from tests.colour_models import write_colour_model
-from tests.models.evaluate.report_world import build_evaluation, build_report
+from tests.models.evaluate.report_world import (
+    build_evaluation,
+    build_mask_report,
+    build_picture_report,
+    build_report,
+)
 from tests.registry_world import build_certificate, build_manifest
 
 LABELS = ("rose", "tulip", "\x1b[2Jcleared")
@@ -85,6 +90,46 @@ def test_a_report_is_shown_by_job_and_by_every_way_to_name_a_version(athanor, tr
     assert marks["always “rose”"][2] == "33.3%"
     tulip = evaluation.classes[1]
     assert marks["tulip"][1:] == [f"{tulip.f1:.1%}", f"{tulip.precision:.1%}", f"{tulip.recall:.1%}", "20"]
+
+
+def test_a_report_of_masks_is_shown_with_its_overlaps(athanor, trained, publish, tmp_path):
+    report, marks = build_mask_report(), build_mask_report().evaluation
+    files = {MODEL_FILE: tmp_path / MODEL_FILE, REPORT_JSON_FILE: tmp_path / "masks.json"}
+    files[REPORT_JSON_FILE].write_bytes(report.to_json())
+    version = publish.registry.publish(
+        SYSTEM,
+        name="shores",
+        manifest=(manifest := build_manifest()),
+        certificate=build_certificate(manifest, files[MODEL_FILE].read_bytes()),
+        artifacts=files,
+    )
+    lines = athanor("reports", "show", str(version)).out.splitlines()
+    assert lines[1] == f"Mean IoU {marks.mean_iou:.1%} on 15 test pictures."
+    shown = {line.split("  ")[0]: line.split() for line in lines if "%" in line}
+    assert shown["this run"][2:] == [
+        f"{value:.1%}" for value in (marks.mean_iou, marks.mean_dice, marks.pixel_accuracy)
+    ]
+    sea = marks.classes[1]
+    assert shown["sea"][1:] == [f"{sea.iou:.1%}", f"{sea.dice:.1%}", f"{sea.pixels:,}", "15"]
+
+
+def test_a_report_on_made_pictures_has_their_marks_beside_cubic_interpolations(athanor, publish, tmp_path):
+    report, marks = build_picture_report(), build_picture_report().evaluation
+    files = {MODEL_FILE: tmp_path / MODEL_FILE, REPORT_JSON_FILE: tmp_path / "pictures.json"}
+    write_colour_model(files[MODEL_FILE])
+    files[REPORT_JSON_FILE].write_bytes(report.to_json())
+    version = publish.registry.publish(
+        SYSTEM,
+        name="made-larger",
+        manifest=(manifest := build_manifest()),
+        certificate=build_certificate(manifest, files[MODEL_FILE].read_bytes()),
+        artifacts=files,
+    )
+    said = athanor("reports", "show", str(version)).out
+    assert f"{marks.gain:+.2f} dB over cubic interpolation on 5 test pictures, 2 times as large." in said
+    for text in (f"{marks.psnr:.2f} dB", f"{marks.cubic_psnr:.2f} dB", f"{marks.ssim:.4f}"):
+        assert text in said
+    assert [sample.name in said for sample in marks.worst] == [True] * 5
 
 
 def test_what_strangers_named_does_not_steer_the_terminal(athanor, trained):

@@ -8,11 +8,14 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from app.cli import VERBS
 from tests.app.supervisor.service_process import REPOSITORY
-from tests.colour_models import COLOURS, picture
+from tests.colour_models import COLOURS, enlarged, picture, write_enlarger
 
 IMPORT = ("import", "colours.onnx", "--size", "32", "--crop", "1")
 
@@ -39,6 +42,21 @@ def test_import_with_a_reference_is_certified_and_verifies(athanor):
     assert facts["computed"]["agreement"]["max_abs"] <= facts["stored"]["agreement"]["tolerance"]
     refused = athanor.refuses(*certified, "--labels", "green,red,blue")
     assert "labels" in refused
+
+
+def test_import_of_an_upscaler_needs_no_labels_and_makes_pictures_larger_at_once(athanor):
+    write_enlarger(athanor.folder / "larger.onnx", scale=3)
+    what = ("--name", "larger", "--task", "super-resolution", "--size", "96")
+    assert athanor("import", "larger.onnx", *what, "--json").json["result"]["model"] == "larger:1"
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 100, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    address = json.loads((Path(athanor.environment["ATHANOR_DATA_DIR"]) / "serve.json").read_text())["url"]
+    url = f"{address}/v1/super-resolution?model=larger"
+    headers = {"authorization": f"Bearer {athanor.environment['ATHANOR_API_KEY']}"}
+    answer = httpx.post(url, content=file.getvalue(), headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), enlarged(pixels, scale=3))
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,26 @@ def test_doctor_is_calm_where_nothing_was_started(stranger):
 
 def test_verify_says_that_nothing_was_kept_here(stranger):
     assert "Nothing has been kept in" in stranger.refuses("verify", "colours")
+
+
+def test_tune_shows_what_was_tried_and_keeps_it(athanor):
+    first = athanor("tune", "colours", "--json")
+    assert first.code == 0, first.err
+    tried = {(plan["lanes"], plan["threads"], plan["batch"]) for plan in first.json["tried"]}
+    assert {batch for _, _, batch in tried} == {1, 2, 4, 8}
+    chosen = first.json["chosen"]
+    assert (chosen["lanes"], chosen["threads"], chosen["batch"]) in tried
+    said = athanor("tune", "colours@default")
+    assert said.code == 0, said.err
+    assert said.out.count("chosen") == 1
+    assert f"batches of up to {chosen['batch']}." in said.out  # what the first has kept
+    assert "has no version 9" in athanor.refuses("tune", "colours:9")
+
+
+def test_compress_is_refused_at_the_door(athanor):
+    assert "There is no data set 'none'" in athanor.refuses(
+        "compress", "colours", "--precision", "int8", "--data", "none"
+    )
+    assert "There is no model 'colour'" in athanor.refuses(
+        "compress", "colour", "--precision", "int8", "--data", "none"
+    )

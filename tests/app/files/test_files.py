@@ -8,7 +8,8 @@ from sqlalchemy import event
 from app.access.principal import Principal
 from app.db.session import Database
 from app.errors import Conflict, InvalidRequest, NotFound, PayloadTooLarge, StorageUnavailable
-from app.files.service import FileService, plain_filename
+from app.files.keeping import plain_filename
+from app.files.service import FileService
 from app.jobs.service import JobService
 from app.registry.service import Registry
 from app.settings import Settings

@@ -63,6 +63,24 @@ def test_the_newest_three_checkpoints_and_the_best_are_kept(jobs, keep):
     assert [int(sha256) for sha256 in dropped] == [10, 30]
 
 
+def test_of_made_pictures_the_best_is_the_one_with_the_highest_psnr(jobs, keep):
+    decibels = {10: 30.0, 20: 33.0, 30: 31.0, 40: 31.5, 50: 31.5, 60: 31.5}
+    dropped = [
+        sha256 for step, psnr in decibels.items() for sha256 in keep(step, valid_psnr=psnr, valid_loss=0.01)
+    ]
+    assert [int(sha256) for sha256 in dropped] == [10, 30]
+
+
+def test_of_masks_the_best_is_the_one_with_the_highest_mean_iou(jobs, keep):
+    overlaps = {10: 0.4, 20: 0.8, 30: 0.6, 40: 0.5, 50: 0.5, 60: 0.5}
+    dropped = [
+        sha256
+        for step, overlap in overlaps.items()
+        for sha256 in keep(step, valid_accuracy=step / 100, valid_miou=overlap, valid_loss=1.0)
+    ]
+    assert [int(sha256) for sha256 in dropped] == [10, 30]
+
+
 def test_kept_checkpoints_are_listed_newest_first_and_each_is_an_event(jobs, keep, claimed):
     for step in (1, 2, 3, 4, 5):
         keep(step, train_loss=0.1)

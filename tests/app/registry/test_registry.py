@@ -13,6 +13,7 @@ from app.errors import (
     UnknownVersion,
 )
 from app.registry.service import Registry
+from app.registry.snapshot import ServingOptions
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from models.manifest import MODEL_FILE, Certificate, Level, Manifest, Task, sha256_hex
@@ -230,6 +231,24 @@ def test_what_an_alias_needs_is_not_deleted(registry, put):
     registry.delete_alias(ALICE, "m", "production")
     registry.delete_version(ALICE, "m", 2)
     assert list(registry.get_model(ALICE, "m").versions) == [1]
+
+
+def test_how_a_model_is_served_is_its_own_and_ends_with_it(registry, put):
+    put("m")
+    put("other")
+    before = registry.revision()
+    registry.set_serving(ALICE, "m", ServingOptions(pinned=True, threads=2))
+    assert registry.revision() == before + 1
+    registry.set_serving(ALICE, "m", ServingOptions(pinned=True, threads=2))
+    assert registry.revision() == before + 1  # nothing has changed
+    assert registry.get_model(ALICE, "m").serving == ServingOptions(pinned=True, threads=2)
+    assert registry.load_snapshot().models[ALICE.tenant_id, "m"].serving.threads == 2
+    assert registry.get_model(ALICE, "other").serving == ServingOptions()
+    with pytest.raises(UnknownModel):
+        registry.set_serving(BOB, "m", ServingOptions(pinned=True))
+    registry.delete_model(ALICE, "m")
+    put("m")
+    assert registry.get_model(ALICE, "m").serving == ServingOptions()
 
 
 def test_a_deleted_version_is_nobodys_way_back(registry, put):

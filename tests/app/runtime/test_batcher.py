@@ -8,6 +8,7 @@ import pytest
 from app.errors import DeadlineExceeded, Overloaded
 from app.observability.metrics import Metrics
 from app.runtime.batcher import Batcher, Member
+from app.runtime.fair_queue import FairQueue
 
 
 class Clock:
@@ -136,9 +137,12 @@ def test_a_reserved_place_counts_until_it_is_released(batcher, offer):
     batcher.reserve()
     for _ in range(7):
         offer()
-    assert batcher.is_full
+    with pytest.raises(Overloaded):
+        offer()
     batcher.release()
-    assert not batcher.is_full
+    offer()
+    with pytest.raises(Overloaded):
+        offer()
 
 
 def test_free_lanes_share_what_waits(offer, batcher):
@@ -170,3 +174,110 @@ def test_a_closed_batcher_gives_out_what_waits_and_then_ends(batcher, offer):
     assert batcher.take(4) is None
     with pytest.raises(Overloaded):
         offer()
+
+
+@pytest.fixture
+def offer_window(batcher, clock, resolved):
+    def offer_window(side, *, full=64):
+        member = Member(b"", deadline_s=clock.now_s + 10, asked=None, resolved=resolved.append)
+        member.shape = (side, side, 3)
+        member.cost = side**2 / full**2
+        batcher.offer(member)
+        return member
+
+    return offer_window
+
+
+def test_a_batch_has_windows_of_one_size_and_the_others_keep_their_order(batcher, offer_window):
+    first, other, second, last = (offer_window(side) for side in (64, 32, 64, 16))
+    assert batcher.take(4).members == [first, second]
+    assert batcher.take(4).members == [other]
+    assert batcher.take(4).members == [last]
+
+
+def test_small_windows_count_by_their_pixels(batcher, offer_window):
+    small = [offer_window(32) for _ in range(8)]
+    batch = batcher.take(1)
+    assert batch.members == small[:4]
+    assert {member.batch_limit for member in batch.members} == {4}
+    assert batcher.take(1).members == small[4:]
+    large = [offer_window(64) for _ in range(2)]
+    assert batcher.take(1).members == large[:1]
+
+
+def test_a_window_larger_than_the_limit_runs_alone(batcher, offer_window):
+    huge, next_ = offer_window(128), offer_window(128)
+    assert batcher.take(1).members == [huge]
+    assert batcher.take(1).members == [next_]
+
+
+@pytest.fixture
+def offer_for(batcher, clock, resolved):
+    def offer_for(caller, cost=1.0):
+        member = Member(b"", deadline_s=clock.now_s + 10, asked=None, resolved=resolved.append)
+        member.caller, member.cost, member.shape = caller, cost, (cost,)
+        batcher.offer(member)
+        return member
+
+    return offer_for
+
+
+def test_callers_take_turns_however_many_members_one_has_sent(batcher, offer_for):
+    many = [offer_for("many") for _ in range(6)]
+    few = [offer_for("few") for _ in range(2)]
+    taken = [batcher.take(1).members[0] for _ in range(8)]
+    assert taken[:4] in ([many[0], few[0], many[1], few[1]], [many[0], few[0], few[1], many[1]])
+    assert taken[4:] == many[2:]
+
+
+def test_turns_are_of_time_and_not_of_members(batcher, offer_for):
+    for _ in range(4):
+        offer_for("large", cost=1.0)
+        offer_for("small", cost=0.25)
+    taken = []
+    while len(taken) < 5:
+        taken += [member.caller for member in batcher.take(1).members]
+    assert taken.count("small") == 4
+
+
+def test_time_that_was_not_used_is_not_saved_up(batcher, offer_for):
+    offer_for("rare")
+    batcher.take(1)
+    for _ in range(6):
+        offer_for("steady")
+        batcher.take(1)
+    waiting = [offer_for("steady") for _ in range(3)]
+    back = [offer_for("rare") for _ in range(3)]
+    taken = [batcher.take(1).members[0] for _ in range(4)]
+    assert set(taken) == {*waiting[:2], *back[:2]}
+
+
+def test_who_floods_the_queue_is_refused_and_another_still_finds_a_place(batcher, offer_for, clock):
+    for _ in range(8):
+        offer_for("flood")
+    with pytest.raises(Overloaded):
+        offer_for("flood")
+    for _ in range(4):
+        offer_for("other")
+    with pytest.raises(Overloaded):
+        offer_for("other")
+    batcher.completed(members=1, seconds=1.0)
+    assert batcher.expected_wait_s("third") < batcher.expected_wait_s("flood")
+
+
+def test_what_callers_had_is_not_remembered_for_ever():
+    queue = FairQueue()
+
+    def come(caller):
+        member = Member(b"", deadline_s=0, asked=None, resolved=lambda _: None)
+        member.caller = caller
+        queue.append(member)
+
+    for _ in range(4000):
+        come("always there")
+    for number in range(2000):
+        come(f"caller-{number}")
+        queue.charge(queue.pop().caller, 0.001)
+        queue.charge(queue.pop().caller, 0.001)
+    assert queue.callers_with(set()) == 1
+    assert len(queue._had_s) < 500

@@ -14,14 +14,18 @@ SWAPS = 200
 FIRST_LABELS = COLOURS
 SECOND_LABELS = ("rouge", "vert", "bleu")
 LABELS_OF = {"swap:1": FIRST_LABELS, "swap:2": SECOND_LABELS}
+CLIENTS = 6
+PAUSE_S = 0.01
+"""Of a client between two requests: some are always in flight, and the machine has time to swap."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("swaps")
     with gateway(folder) as world:
-        publish_colours(world.registry, folder / "one", name="swap", labels=FIRST_LABELS, work=1)
-        publish_colours(world.registry, folder / "two", name="swap", labels=SECOND_LABELS, gain=7.0, work=1)
+        work = {"work": 1, "work_side": 160}  # a run takes a millisecond: swaps come into the middle of some
+        publish_colours(world.registry, folder / "one", name="swap", labels=FIRST_LABELS, **work)
+        publish_colours(world.registry, folder / "two", name="swap", labels=SECOND_LABELS, gain=7.0, **work)
         world.pin_plan("swap", batch=4)
         yield world
 
@@ -34,6 +38,8 @@ def promote(client, number):
 def test_swaps_under_load_fail_nothing_and_mix_nothing(world):
     stop = threading.Event()
     answers: list[tuple[int, dict, int]] = []
+    asking = set()
+    pictures = [[picture(colour, noise=index + 1) for colour in COLOURS] for index in range(CLIENTS)]
 
     async def flow():
         async with httpx.AsyncClient(base_url=world.url, timeout=60) as client:
@@ -41,19 +47,23 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(world):
             async def one(index):
                 while not stop.is_set():
                     colour = (index + len(answers)) % 3
+                    asking.add(index)
                     response = await client.post(
-                        "/v1/classification?model=swap&top_k=1",
-                        content=picture(COLOURS[colour], noise=index + 1),
+                        "/v1/classification?model=swap&top_k=1", content=pictures[index][colour]
                     )
+                    asking.discard(index)
                     answers.append((response.status_code, response.json(), colour))
+                    await asyncio.sleep(PAUSE_S)
 
-            await asyncio.gather(*(one(index) for index in range(6)))
+            await asyncio.gather(*(one(index) for index in range(CLIENTS)))
 
     load = threading.Thread(target=asyncio.run, args=(flow(),))
     load.start()
     try:
         with world.client() as client:
             for swap in range(SWAPS):
+                while not asking:  # each swap finds a request under way
+                    time.sleep(PAUSE_S / 10)
                 if swap % 4 == 3:
                     answer = client.post("/v1/models/swap/aliases/default/rollback")
                     assert answer.status_code == 200, answer.text
@@ -62,7 +72,7 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(world):
     finally:
         stop.set()
         load.join(30)
-    assert len(answers) > SWAPS
+    assert len(answers) > 3 * SWAPS
     assert {status for status, _, _ in answers} == {200}
     wrong = [
         body

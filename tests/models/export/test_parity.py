@@ -326,6 +326,8 @@ ONE = {"sample.0": np.zeros(9, np.uint8), "logits": np.zeros((1, 5), np.float32)
         (ONE, {"labels": '["a"]', "rounding": "inf"}, "`rounding` must be"),
         (ONE, {"labels": '["a"]', "rounding": "nan"}, "`rounding` must be"),
         (ONE, {"labels": '["a"]', "rounding": "much"}, "`rounding` must be"),
+        (ONE, {"labels": '["a"]', "allowed": "-1"}, "`allowed` must be"),
+        (ONE, {"labels": '["a"]', "least_same_label": "nan"}, "`least_same_label` must be"),
     ],
 )
 def test_a_malformed_reference_says_what_is_wrong(tmp_path, tensors, metadata, says):

@@ -24,9 +24,10 @@ def augment(method, pixels, seed=0, **parameters):
     return row.build()(row.parameters.model_validate(parameters))(pixels, np.random.default_rng(seed))
 
 
-def test_the_catalogue_has_eight_augmentations_and_three_mixings():
+def test_the_catalogue_has_nine_augmentations_and_three_mixings():
     assert [row.id for row in AUGMENTATIONS] == [
         "flip",
+        "quarter_turns",
         "random_crop",
         "random_resized_crop",
         "rotate",
@@ -52,6 +53,14 @@ def test_keeps_shape_and_original_and_depends_on_the_generator_alone(row, shape)
     assert np.array_equal(pixels, kept)
     if min(shape) > 1:
         assert len({one.tobytes() for one in many}) > 1
+
+
+def test_quarter_turns_are_all_as_likely():
+    pixels = picture(24, 24)
+    turns = [augment("quarter_turns", pixels, seed) for seed in range(200)]
+    counts = [sum(np.array_equal(one, np.rot90(pixels, turn)) for one in turns) for turn in range(4)]
+    assert sum(counts) == 200
+    assert min(counts) > 30
 
 
 def test_flip_mirrors():

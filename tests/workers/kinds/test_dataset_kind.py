@@ -1,5 +1,8 @@
 """The kind as a child process runs it, on real files, up to the version that the worker publishes."""
 
+import io
+import zipfile
+
 import pytest
 
 from app.access.principal import SYSTEM
@@ -12,9 +15,20 @@ from app.settings import Settings
 from app.storage.objects import ObjectStore
 from models.data.pack import Pack, Split
 from tests.colour_models import COLOURS, picture
+from tests.models.data.coco_sets import contents, document
+from tests.models.data.masked import halves, mask, pairs
+from tests.models.data.pictures import png
 from tests.packs import class_folders
 from workers.context import Interrupted, JobContext
 from workers.kinds.dataset import make_dataset, run
+
+
+def zipped(contents):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    return out.getvalue()
 
 
 class Place:
@@ -128,6 +142,45 @@ def test_each_file_may_be_for_a_split_of_its_own(place):
     counts = {split: sum(of.values()) for split, of in place.pack("colours:1").counts().items()}
     assert counts == {Split.TRAIN: 12, Split.VALIDATION: 9, Split.TEST: 0}
     assert max(fraction for fraction, _ in place.progress) < 0.05
+
+
+def test_pictures_with_masks_become_a_version_for_segmentation(place):
+    contents = {"labels.txt": b"sky\nsea\n", **pairs(10)}
+    file_id = place.upload(zipped(contents), filename="shores.zip")
+    spec = {"name": "shores", "task": "segmentation", "file_ids": [file_id]}
+    run(place.context(**spec))
+    version, pack = place.datasets.get_version(SYSTEM, "shores:1"), place.pack("shores:1")
+    assert (version.task, pack.labels) == ("segmentation", ("sky", "sea"))
+    assert all(item.mask for item in pack.items)
+    assert version.report["pixels"] == {"sky": 720, "sea": 720}
+    contents["masks/3.png"] = mask(halves(9))
+    with pytest.raises(InvalidDataset, match=r"masks/3.png: The mask holds the number 9"):
+        run(place.context(job_id="job_2", **spec | {"file_ids": [place.upload(zipped(contents))]}))
+
+
+def test_outlines_of_coco_become_one_and_a_wrong_one_is_named(place):
+    told = document(10)
+    file_id = place.upload(zipped(contents(told, count=10)), filename="cells.zip")
+    spec = {"name": "cells", "task": "segmentation", "file_ids": [file_id]}
+    run(place.context(**spec))
+    version, pack = place.datasets.get_version(SYSTEM, "cells:1"), place.pack("cells:1")
+    assert pack.labels == ("background", "cell", "nucleus")
+    assert version.report["pixels"] == {"background": 720, "cell": 720, "nucleus": 0}
+    assert [source["layout"] for source in version.report["sources"]] == ["coco"]
+    told["annotations"][3]["segmentation"] = [[1, 2, 3]]
+    file_id = place.upload(zipped(contents(told, count=10)))
+    with pytest.raises(InvalidDataset, match=r"annotations.json: Annotation 103 has a polygon of 3 numbers"):
+        run(place.context(job_id="job_2", **spec | {"file_ids": [file_id]}))
+
+
+def test_pairs_of_pictures_become_a_version_for_super_resolution(place):
+    sides = {"hr": 48, "lr": 24}
+    contents = {f"{role}/{at}.png": png(at, side=side) for role, side in sides.items() for at in range(10)}
+    spec = {"name": "larger", "task": "super-resolution", "file_ids": [place.upload(zipped(contents))]}
+    run(place.context(**spec))
+    version, pack = place.datasets.get_version(SYSTEM, "larger:1"), place.pack("larger:1")
+    assert (version.task, version.report["ratio"], pack.ratio) == ("super-resolution", 2, 2)
+    assert all(item.small for item in pack.items)
 
 
 def test_refused_files_are_all_named(place):

@@ -1,0 +1,1 @@
+"""Compressed versions of models: what may be asked, and checking it at the door."""

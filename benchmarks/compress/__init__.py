@@ -1,0 +1,1 @@
+"""Speed, size and agreement of models in fewer bits."""

@@ -1,0 +1,1 @@
+"""One key floods the service, another asks now and then."""

@@ -1,0 +1,1 @@
+"""Pictures of many sizes and formats against pictures of one."""

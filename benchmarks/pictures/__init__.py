@@ -1,0 +1,1 @@
+"""Segmentation and super-resolution against what the machine can do, and against peers."""

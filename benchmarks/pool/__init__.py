@@ -1,0 +1,1 @@
+"""Many models in bounded memory, for as long as one likes."""

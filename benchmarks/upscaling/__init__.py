@@ -1,0 +1,1 @@
+"""Super-resolution: how good, how fast, how much memory."""

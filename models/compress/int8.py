@@ -1,0 +1,154 @@
+"""Graphs in 8 bits, by ONNX Runtime's own quantisers.
+
+    x ≈ scale · (q - zero),   q of 8 bits
+
+Static: each tensor between layers has one scale, from the smallest and largest value that it took on
+calibration pictures; each output channel of a layer's weights has its own (QDQ, Jacob et al. 2018,
+arXiv:1712.05877). Dynamic: only products with constant matrices, whose other side is scaled in each run.
+
+Weights have 7 bits: processors without instructions for 8-bit dot products add two products of 8 bits in 16,
+which overflow, so that the same graph would answer differently on another machine (ADR 8).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnxruntime.quantization import CalibrationMethod, QuantizationMode, QuantType, create_calibrator
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from models.compress.bias import ChannelMeans, Means, correct_biases
+from models.compress.layers import NothingToCompress, layers_of, nodes_from
+
+_IN_8_BITS = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "GlobalAveragePool",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Transpose",
+)
+"""Operators that have a kernel for 8 bits, or only move values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What calibration has seen."""
+
+    ranges: Any
+    """Smallest and largest value by tensor, the library's own."""
+    means: Means
+
+
+class Calibration:
+    """The smallest and largest value of each tensor, and what layers get on average, over all pictures that
+    were shown."""
+
+    def __init__(self, graph: Path, folder: Path) -> None:
+        """`graph`: simplified."""
+        self._input = onnx.load(graph, load_external_data=False).graph.input[0].name
+        self._calibrator = create_calibrator(
+            graph,
+            list(_IN_8_BITS),
+            augmented_model_path=str(folder / "calibrating.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        self._means = ChannelMeans(graph)
+
+    def show(self, images: NDArray[np.uint8]) -> Self:
+        """(n, H, W, 3), as the graph is served them."""
+        self._calibrator.collect_data(_Once({self._input: images}))
+        self._means.show(images)
+        return self
+
+    def seen(self) -> Calibrated:
+        """All of it."""
+        return Calibrated(ranges=self._calibrator.compute_data(), means=self._means.means())
+
+
+class _Once:
+    """The one batch, in the shape in which the library asks for many."""
+
+    def __init__(self, batch: dict[str, NDArray[np.uint8]]) -> None:
+        self._batches: Iterator[dict[str, NDArray[np.uint8]]] = iter([batch])
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        return next(self._batches, None)
+
+
+def quantize(graph: Path, target: Path, calibrated: Calibrated, *, float_layers: int = 0) -> None:
+    """Write a simplified graph in 8 bits; its first `float_layers` layers, and what comes before, stay.
+
+    Made twice: by what the first one's weights became, the biases of the second are corrected.
+
+    Raises NothingToCompress.
+    """
+    model = onnx.load(graph)
+    layers = layers_of(model)[float_layers:]
+    if not layers:
+        raise NothingToCompress("The graph has no layer with weights to compute in 8 bits.")
+    names = [node.name for node in nodes_from(model, layers[0]) if node.op_type in _IN_8_BITS]
+    _write(model, target, names, calibrated)
+    corrected = onnx.load(graph)
+    correct_biases(corrected, onnx.load(target), calibrated.means)
+    _write(corrected, target, names, calibrated)
+
+
+def _write(model: ModelProto, target: Path, names: list[str], calibrated: Calibrated) -> None:
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=calibrated.ranges,
+        nodes_to_quantize=names,
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(_IN_8_BITS),
+        extra_options={},
+    )
+    quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(target), False)
+
+
+def quantize_dynamically(graph: Path, target: Path) -> None:
+    """Write a simplified graph with its constant matrices in 8 bits. Convolutions stay: their kernel for
+    scales of each run is slower than float32's.
+
+    Raises NothingToCompress.
+    """
+    model = onnx.load(graph)
+    layers = set(layers_of(model))
+    if not any(node.op_type in ("MatMul", "Gemm") for node in model.graph.node if node.name in layers):
+        raise NothingToCompress("The graph multiplies by no constant matrix.")
+    quantizer = ONNXQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=True,
+        mode=QuantizationMode.IntegerOps,
+        static=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=None,
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=["MatMul"],
+        extra_options={"MatMulConstBOnly": True},
+    )
+    quantizer.quantize_model()
+    quantizer.model.save_model_to_file(str(target), False)

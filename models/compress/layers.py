@@ -1,0 +1,102 @@
+"""Which nodes of a served graph may be computed in fewer bits.
+
+    image ─► Transpose, Cast, normalisation ─► layer 1 ─► … ─► layer n ─► logits
+             stays as it is                    these, and what lies between them
+
+What is computed from shapes alone, such as the padding of a network that pads by its input's size, looks
+like arithmetic on pixels to whoever makes the bits fewer, and would be ruined. So it is computed beforehand
+where it is the same for one picture and for two, and only nodes that a pixel reaches count.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from models.export.served import ProbedSession, simplify
+
+_OURS = "athanor/"
+_WITH_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_OF_SHAPES = frozenset({"Shape", "Size"})
+
+
+class NothingToCompress(ValueError):
+    """The graph has no layer with weights that the precision is about."""
+
+
+def simplified(source: Path, folder: Path) -> Path:
+    """The graph with constants computed and norms folded into the layers before them; its nodes have names
+    of their own. What normalises pixels stays: nothing comes before it that could take it up.
+
+    Raises ServedGraphError.
+    """
+    path = folder / "simplified.onnx"
+    simplify(source, path)
+    model = onnx.load(path)
+    _compute_from_shapes(model)
+    onnx.save(model, path)
+    simplify(path, path)
+    model = onnx.load(path)
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    for position, node in enumerate(model.graph.node):
+        if not node.name.startswith(_OURS):
+            node.name = f"{position}/{node.op_type}"
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    return path
+
+
+def layers_of(model: ModelProto) -> list[str]:
+    """Names of the layers with weights that pixels go through, from the first on."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [
+        node.name
+        for node in _reached(model)
+        if node.op_type in _WITH_WEIGHTS
+        and not constants.isdisjoint(node.input[1:2])
+        and not node.name.startswith(_OURS)
+    ]
+
+
+def nodes_from(model: ModelProto, layer: str) -> list[NodeProto]:
+    """The nodes that pixels reach, from this layer on."""
+    nodes = _reached(model)
+    return nodes[[node.name for node in nodes].index(layer) :]
+
+
+def nodes_before(model: ModelProto, layer: str) -> list[str]:
+    """Names of the nodes that come before this layer, or that pixels do not reach."""
+    later = {node.name for node in nodes_from(model, layer)}
+    return [node.name for node in model.graph.node if node.name not in later]
+
+
+def _compute_from_shapes(model: ModelProto) -> None:
+    """What pixels do not reach becomes a constant, unless it changes with the number of pictures."""
+    reached = {name for node in _reached(model) for name in node.output}
+    free = [name for node in model.graph.node for name in node.output if name and name not in reached]
+    if not free:
+        return
+    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    batches = [sides[0]] if sides[0] else [1, 2]
+    probe = ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in free)
+    session = ProbedSession(probe.SerializeToString())
+    runs = [session.run(np.zeros((batch, *sides[1:]), np.uint8)) for batch in batches]
+    known = {name: runs[0][name] for name in free if np.array_equal(runs[0][name], runs[-1][name])}
+    kept = [node for node in model.graph.node if not set(node.output) & set(known)]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in known.items())
+
+
+def _reached(model: ModelProto) -> list[NodeProto]:
+    reached = {value.name for value in model.graph.input}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(node.input):
+            reached.update(node.output)
+            nodes.append(node)
+    return nodes

@@ -1,0 +1,170 @@
+"""Segmentation from a data set to a published version that answers, as a child process runs the kind."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.access.principal import SYSTEM
+from app.datasets.service import DatasetService
+from app.errors import InvalidSpec
+from models.catalogue import CATALOGUE, Kind
+from models.data.masks import fit_mask
+from models.data.pack import Split
+from models.evaluate.masks import MaskTally
+from models.evaluate.report import MaskReport, read_report
+from models.export.parity import verify
+from models.export.served import ServedSession
+from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Task
+from models.tasks.images import ImageLimits
+from models.tasks.segmentation import SegmentationCodec
+from tests.models.train.tiny_masks import write_mask_pack
+from tests.packs import publish_pack
+from tests.workers.kinds.training_place import TrainingPlace
+from workers.kinds.fine_tune import run
+
+UNET = {
+    "task": "segmentation",
+    "model": "unet_tiny",
+    "image_size": 32,
+    "max_steps": None,
+    "n_epochs": 30,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "ema_decay": None,
+    "loss": {"method": "dice", "cross_entropy_weight": 1.0},
+}
+
+FAMILIES = (
+    "unet_tiny",
+    "u2netp",
+    "unet_test_resnet",
+    "unetplusplus_test_resnet",
+    "fpn_test_resnet",
+    "pspnet_test_resnet",
+    "deeplabv3plus_test_resnet",
+    "segformer_tiny",
+)
+
+
+class MaskPlace(TrainingPlace):
+    """With a data set of discs."""
+
+    def __init__(self, folder, url, labels):
+        super().__init__(folder, url)
+        self.pack = write_mask_pack(folder / "discs.pack", labels=labels)
+        self.masks = publish_pack(
+            DatasetService(self.database, self.objects),
+            SYSTEM,
+            folder,
+            name="discs",
+            task="segmentation",
+            pack=folder / "discs.pack",
+            report={"labels": list(labels)},
+        )
+
+    def order(self, **train):
+        """The spec of a training of the smallest U-Net, with changes."""
+        return super().order(around={"dataset": str(self.masks)}, **{**UNET, **train})
+
+
+@pytest.fixture
+def place_of(tmp_path, sqlite_url):
+    places = []
+
+    def make(*labels):
+        places.append(MaskPlace(tmp_path, sqlite_url, labels))
+        return places[0]
+
+    yield make
+    places[0].pack.close()
+    places[0].database.close()
+
+
+def report_of(outcome) -> MaskReport:
+    report = read_report(outcome.publish.artifacts["report.json"].read_bytes())
+    assert isinstance(report, MaskReport)
+    return report
+
+
+@pytest.mark.parametrize("labels", [("disc",), ("ground", "red", "blue")])
+def test_a_training_becomes_a_certified_version_that_finds_what_it_was_taught(place_of, labels):
+    place = place_of(*labels)
+    outcome = run(place.context(place.order()))
+    manifest, files = outcome.publish.manifest, outcome.publish.artifacts
+    report = report_of(outcome)
+    marks = report.evaluation
+    assert outcome.result["mean_iou"] == marks.mean_iou > 0.8
+    assert (report.split, marks.samples, len(marks.classes)) == ("test", 6, len(labels))
+    assert max(place.measured[step].get("valid_miou", 0) for step in place.measured) > 0.8
+    assert manifest.task is Task.SEGMENTATION
+    assert manifest.masks.activation == ("sigmoid" if len(labels) == 1 else "softmax")
+    assert outcome.publish.certificate.level is Level.CERTIFIED
+    certificate = verify(
+        files[MODEL_FILE], manifest, files[REFERENCE_FILE], against=outcome.publish.certificate
+    )
+    assert certificate.agreement.max_abs <= certificate.agreement.tolerance
+
+    served = tally_of_served(place.pack, files[MODEL_FILE], manifest)
+    assert served.mean_iou == pytest.approx(marks.mean_iou, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", FAMILIES)
+def test_a_network_of_each_family_learns_and_is_certified(place_of, model):
+    place = place_of("ground", "red", "blue")
+    outcome = run(place.context(place.order(model=model, n_epochs=15, learning_rate=0.003)))
+    assert outcome.result["mean_iou"] > 0.6
+    assert outcome.publish.certificate.level is Level.CERTIFIED
+
+
+def test_every_family_is_here():
+    families = {row.family for row in CATALOGUE.find(kind=Kind.ARCHITECTURE, task=Task.SEGMENTATION)}
+    assert {CATALOGUE.get(Kind.ARCHITECTURE, model).family for model in FAMILIES} == families
+    assert len(FAMILIES) == 8
+
+
+def tally_of_served(pack, model, manifest):
+    """The held-out split through session and codec, as a request goes."""
+    codec, session = SegmentationCodec(manifest, ImageLimits()), ServedSession(model)
+    tally = MaskTally(len(manifest.labels))
+    for item in pack.of(Split.TEST):
+        (shares,) = codec.encode_batch(session.run(codec.decode(pack.read(item))[None]), [None])
+        masks = codec.masks_of(shares, (item.height, item.width))
+        best = masks.best(0.5 if len(manifest.labels) == 1 else 0.0)[0].astype(np.uint8)
+        said = best if len(manifest.labels) == 1 else best - 1
+        wanted = fit_mask(pack.read_mask(item), item.height, item.width)
+        tally.add(said[None], wanted[None])
+    return tally
+
+
+def test_the_page_shows_the_worst_and_the_best_with_their_masks(place_of):
+    place = place_of("ground", "red", "blue")
+    outcome = run(place.context(place.order(n_epochs=2)))
+    page = outcome.publish.artifacts["report.html"].read_text()
+    report = report_of(outcome)
+    shown = len(report.evaluation.worst) + len(report.evaluation.best)
+    assert page.count("data:image/jpeg;base64,") == shown == 12
+    for words in ("Mean IoU", "Where it was most wrong", "Label by label", "validation miou", "red"):
+        assert words in page
+    assert report.evaluation.baseline.label == "ground"
+
+
+def test_a_segmenter_is_a_base_and_keeps_its_head_for_the_same_labels(place_of):
+    place = place_of("disc")
+    published = place.publish(run(place.context(place.order())))
+    changed = place.order(model=str(published), adapter={"method": "lora", "r": 2}, n_epochs=1)
+    outcome = run(place.context(changed))
+    assert outcome.result["mean_iou"] > 0.7
+    spec = json.loads(outcome.publish.artifacts["report.json"].read_bytes())["spec"]
+    assert spec["adapter"]["method"] == "lora"
+    assert outcome.publish.manifest.architecture == "unet_tiny"
+    assert WEIGHTS_FILE in outcome.publish.artifacts
+
+
+def test_a_network_that_cannot_have_that_size_is_refused_before_the_first_step(place_of):
+    place = place_of("disc")
+    with pytest.raises(InvalidSpec, match="steps of 4") as refused:
+        run(replace(place.context(place.order()), spec=place.order(image_size=30)))
+    assert refused.value.param == "image_size"

@@ -1,0 +1,116 @@
+"""Somebody's own graph that takes windows of any size: what is found out about it, what is refused."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.errors import ImportRefused, InvalidRequest
+from models.export.served import ServedSession
+from models.manifest import MODEL_FILE, Level, Task
+from tests.importing import imports_in
+
+
+@pytest.fixture
+def imports(tmp_path):
+    return imports_in(tmp_path / "data")
+
+
+def graph(*, pad=0, scale=2, sides=("h", "w"), channels=3, gain=1.0, reshape=None):
+    """A 5 x 5 mean of each channel, padded or not, and each pixel repeated."""
+    weight = np.zeros((channels, 3, 5, 5), np.float32)
+    weight[range(channels), [index % 3 for index in range(channels)]] = gain / 25
+    more = [numpy_helper.from_array(weight, "weight")]
+    nodes = [helper.make_node("Conv", ["pixels", "weight"], ["mean"], pads=[pad] * 4)]
+    if reshape is not None:
+        nodes = [helper.make_node("AveragePool", ["pixels"], ["mean"], kernel_shape=[4, 4], strides=[4, 4])]
+    more.append(numpy_helper.from_array(np.float32([1, 1, scale, scale]), "scales"))
+    nodes.append(helper.make_node("Resize", ["mean", "", "scales"], ["made"], mode="nearest"))
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, *sides])],
+        [helper.make_tensor_value_info("made", TensorProto.FLOAT, ["n", channels, "rows", "columns"])],
+        more,
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def order(imports, data, *, task="super-resolution", **manifest):
+    usage = {"height": 96, "width": 96, "std": 255.0, "fit": "tiles", **manifest}
+    return {"source": f"file:{imports.upload(data)}", "name": "mine", "task": task, "manifest": usage}
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_scale_and_margin_are_found_by_running_it(imports, scale):
+    publication = imports.run(order(imports, graph(scale=scale))).publish
+    manifest, tiles = publication.manifest, publication.manifest.tiles
+    assert manifest.task is Task.SUPER_RESOLUTION
+    assert (tiles.scale, tiles.margin, tiles.context, tiles.overlap) == (scale, 2, 0, 0)
+    assert (tiles.side, manifest.preprocessing.height) == (80, 84)
+    assert manifest.inputs[0].shape == (-1, -1, -1, 3)
+    assert (manifest.outputs[0].name, manifest.outputs[0].shape) == ("pixels", (-1, 3, -1, -1))
+    assert publication.certificate.level is Level.IMPORTED
+    window = np.full((2, 30, 40, 3), 51, np.uint8)
+    pixels = ServedSession(publication.artifacts[MODEL_FILE]).run(window)
+    assert pixels.shape == (2, 3, 26 * scale, 36 * scale)
+    assert np.allclose(pixels, 0.2, atol=1e-6)
+
+
+def test_a_graph_that_pads_gets_windows_with_context_and_overlap_or_those_that_were_said(imports):
+    tiles = imports.run(order(imports, graph(pad=2))).publish.manifest.tiles
+    assert (tiles.margin, tiles.context, tiles.overlap, tiles.side) == (0, 12, 6, 64)
+    tiles = imports.run(order(imports, graph(pad=2), context=4, overlap=0)).publish.manifest.tiles
+    assert (tiles.margin, tiles.context, tiles.overlap, tiles.side) == (0, 4, 0, 80)
+
+
+def test_a_segmenter_may_take_windows_too(imports):
+    labels = ("red", "green")
+    data = graph(pad=2, scale=1, channels=2, gain=9.0)
+    spec = order(imports, data, task="segmentation", labels=labels)
+    manifest = imports.run(spec).publish.manifest
+    assert (manifest.task, manifest.labels) == (Task.SEGMENTATION, labels)
+    assert manifest.outputs[0].shape == (-1, 2, -1, -1)
+    assert manifest.masks.activation == "softmax"
+    assert manifest.tiles.scale == 1
+
+
+REFUSED = [
+    (graph(sides=(64, 64)), {}, "windows have many sizes"),
+    (graph(sides=("h", 64)), {}, "windows have many sizes"),
+    (graph(channels=4), {}, "a picture has 3 channels"),
+    (graph(scale=9), {}, "no whole scale"),
+    (graph(scale=3, reshape=True), {}, "no whole scale"),
+    (graph(gain=255.0), {}, "far beyond 0..1"),
+    (graph(pad=2), {"context": 44}, "too little is left"),
+    (graph(), {"height": 40, "width": 40}, "too small"),
+]
+
+
+@pytest.mark.parametrize(("data", "manifest", "says"), REFUSED)
+def test_what_cannot_be_cut_is_refused_with_the_reason(imports, data, manifest, says):
+    with pytest.raises(ImportRefused, match=says) as caught:
+        imports.run(order(imports, data, **manifest))
+    assert caught.value.hint
+
+
+def test_maps_smaller_than_the_window_are_refused(imports):
+    data = graph(pad=2, scale=2, channels=2, gain=9.0)
+    with pytest.raises(ImportRefused, match="maps are 2 times the window"):
+        imports.run(order(imports, data, task="segmentation", labels=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("task", "manifest", "param"),
+    [
+        ("super-resolution", {"labels": ("a",)}, "manifest.labels"),
+        ("super-resolution", {"fit": "crop"}, "manifest.fit"),
+        ("classification", {"labels": ("a", "b")}, "manifest.fit"),
+    ],
+)
+def test_what_makes_no_sense_of_a_task_is_named(imports, task, manifest, param):
+    with pytest.raises(InvalidRequest) as caught:
+        imports.run(order(imports, graph(), task=task, **manifest))
+    assert caught.value.param == param

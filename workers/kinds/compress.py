@@ -1,0 +1,259 @@
+"""The job kind `compress`: a version in fewer bits, certified on held-out pictures, kept where it is faster.
+
+    preparing ─► calibrating, choosing ─► comparing ─► timing ─► certifying ─► published by the worker
+                 (int8 only)              labels of    both in   the original's outputs are the reference,
+                                          both         turns     from which `athanor verify` computes it again
+
+Calibration sees pictures for training; those for validation choose how much stays in float32; those for test
+are compared. Without any for test, those for validation are, and those for training choose. Loads no torch.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from app.compression.spec import CompressSpec
+from app.errors import InvalidSpec, NotFaster, NotServable, ParityFailed
+from app.runtime.plan import serving_cores
+from models.compress.fp16 import to_float16
+from models.compress.int8 import Calibration, quantize, quantize_dynamically
+from models.compress.layers import NothingToCompress, layers_of, simplified
+from models.compress.pace import gain, measure_paces
+from models.export.parity import ParityError, SampleResult, certify, compare_samples
+from models.export.reference import Reference, labels_sha256, write_reference
+from models.export.served import ServedGraphError, ServedSession
+from models.export.served_form import opset_of
+from models.manifest import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    REFERENCE_FILE,
+    Certificate,
+    Comparison,
+    Manifest,
+    Pace,
+    Precision,
+)
+from workers.context import JobContext, Outcome, Publication
+from workers.kinds.compress_subject import Subject, bring_subject, outputs
+
+_FLOAT_LAYERS = (0, 3, 8, 16)
+"""How many of the first layers may be left in float32; the fewest with which enough labels are kept are."""
+_ALLOWED = 1.25
+"""Times the largest difference that was measured: other processors round otherwise."""
+_FEW = 100
+"""Fewer held-out pictures say little, which the job says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Agreed:
+    """Held-out pictures through both graphs."""
+
+    reference: Reference
+    same_label: float
+    max_abs: float
+    cosine: float
+    accuracy: tuple[float, float] | None
+    """Before and after."""
+
+    def __str__(self) -> str:
+        text = (
+            f"the same label for {self.same_label:.2%} of {len(self.reference.samples)} held-out pictures "
+            f"(outputs differ by at most {self.max_abs:.3g}, cosine at least {self.cosine:.4f}"
+        )
+        if self.accuracy is None:
+            return f"{text})"
+        return f"{text}; accuracy {self.accuracy[0]:.2%} before, {self.accuracy[1]:.2%} after)"
+
+
+def run(context: JobContext) -> Outcome:
+    """Compress, compare, time, certify.
+
+    Raises:
+        Interrupted: left off.
+        InvalidSpec: the graph or the data set are not fit for it.
+        ParityFailed: too few held-out pictures keep their label.
+        NotFaster: it is not worth it.
+        and what `bring_subject` raises.
+
+    """
+    context.begin("preparing", at=0.0)
+    spec = CompressSpec.model_validate(context.spec)
+    subject = bring_subject(context, spec)
+    try:
+        float_layers = _compress(context, spec, subject)
+        agreed = _agree(context, spec, subject)
+        paces = _time(context, spec, subject)
+    except NothingToCompress as error:
+        raise InvalidSpec(str(error), param="precision", hint="Name another precision or model.") from error
+    except ServedGraphError as error:
+        raise NotServable(f"In {spec.precision} the graph does not run: {error}") from error
+    comparison = Comparison(
+        model=subject.model,
+        model_sha256=subject.graph_sha256,
+        size_bytes=subject.graph.stat().st_size,
+        dataset=spec.dataset,
+        calibrated_on=len(subject.calibration) if spec.precision is Precision.INT8 else 0,
+        float_layers=float_layers,
+        accuracy_before=None if agreed.accuracy is None else agreed.accuracy[0],
+        accuracy_after=None if agreed.accuracy is None else agreed.accuracy[1],
+        paces=paces,
+        gain=round(gain(paces), 3),
+        kept_though_slower=not gain(paces) >= spec.least_gain,
+    )
+    _demand_faster(context, spec, comparison, agreed)
+    return _finish(context, spec, subject, agreed, comparison)
+
+
+def _compress(context: JobContext, spec: CompressSpec, subject: Subject) -> int:
+    """Write the graph; how many layers were left in float32."""
+    graph, target = simplified(subject.graph, context.work_dir), context.work_dir / MODEL_FILE
+    if spec.precision is Precision.FP16:
+        to_float16(graph, target)
+    elif spec.precision is Precision.INT8_DYNAMIC:
+        quantize_dynamically(graph, target)
+    else:
+        return _calibrate(context, spec, subject, graph)
+    return 0
+
+
+def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph: Path) -> int:
+    images = subject.decoded(subject.calibration)
+    calibration = Calibration(graph, context.work_dir)
+    for start in range(0, len(images), subject.most):
+        context.begin("calibrating", at=0.05 + 0.3 * start / len(images))
+        calibration.show(images[start : start + subject.most])
+    calibrated = calibration.seen()
+    images = subject.decoded(subject.choosing)
+    expected = outputs(context, ServedSession(subject.graph), images, most=subject.most)
+    layers = len(layers_of(onnx.load(graph)))
+    best: tuple[float, int, float] | None = None
+    for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
+        context.begin("choosing", at=0.35)
+        path = context.work_dir / f"after-{count}.onnx"
+        quantize(graph, path, calibrated, float_layers=count)
+        got = outputs(context, ServedSession(path), images, most=subject.most)
+        same = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        error = float(np.square(got - expected).mean())  # tells more than a few labels that happen to change
+        if best is None or error < best[0]:
+            best = error, count, same
+            path.replace(context.work_dir / MODEL_FILE)
+        if same >= (1 + spec.least_agreement) / 2:  # what is held out will do somewhat worse
+            break
+    assert best is not None  # none of them left in float32 is always tried
+    context.message(
+        f"Calibrated on {len(subject.calibration)} pictures; {best[1]} of {layers} layers stay in float32, "
+        f"with which {best[2]:.1%} of {len(images)} pictures keep their label."
+    )
+    return best[1]
+
+
+def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed:
+    """Raises ParityFailed, with the numbers."""
+    context.begin("comparing", at=0.5)
+    held, manifest = subject.held, subject.manifest
+    logits = outputs(context, ServedSession(subject.graph), subject.decoded(held.samples), most=subject.most)
+    reference = Reference(
+        samples=held.samples,
+        logits=logits,
+        labels=tuple(manifest.labels[index] for index in logits.argmax(axis=1)),
+        by=f"{subject.model}, which it was made from",
+        all_labels_sha256=labels_sha256(manifest.labels),
+    )
+    context.leave_if_asked()
+    session = ServedSession(context.work_dir / MODEL_FILE)
+    results = compare_samples(session.run, subject.codec, reference, max_batch=manifest.max_batch)
+    worst = max(result.max_abs for result in results)
+    agreed = _Agreed(
+        reference=replace(reference, allowed=_ALLOWED * worst, least_same_label=spec.least_agreement),
+        same_label=sum(result.got == result.expected for result in results) / len(results),
+        max_abs=worst,
+        cosine=min(result.cosine for result in results),
+        accuracy=_accuracies(held.labels, results),
+    )
+    if len(results) < _FEW:
+        context.message(f"Only {len(results)} pictures are held out: what they say is not much.")
+    if not agreed.same_label >= spec.least_agreement:
+        raise ParityFailed(
+            f"{subject.model} in {spec.precision} gives {agreed}; {spec.least_agreement:.2%} is asked.",
+            hint="Try another precision, or more pictures like those it is used on; `least_agreement` is "
+            "what is asked.",
+        )
+    return agreed
+
+
+def _accuracies(labels: tuple[str, ...] | None, results: list[SampleResult]) -> tuple[float, float] | None:
+    if labels is None:
+        return None
+    before = sum(result.expected == label for result, label in zip(results, labels, strict=True))
+    after = sum(result.got == label for result, label in zip(results, labels, strict=True))
+    return before / len(labels), after / len(labels)
+
+
+def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pace, ...]:
+    context.begin("timing", at=0.8)
+    return measure_paces(
+        (subject.graph, context.work_dir / MODEL_FILE),
+        shape=subject.shape,
+        cores=serving_cores(context.settings.cpu_threads),
+        batches={1, subject.batch},
+        before_each=context.leave_if_asked,
+    )
+
+
+def _demand_faster(context: JobContext, spec: CompressSpec, comparison: Comparison, agreed: _Agreed) -> None:
+    """Raise NotFaster unless it is, or is wanted all the same."""
+    after_bytes = (context.work_dir / MODEL_FILE).stat().st_size
+    paces = "; ".join(
+        f"{pace.threads} thread{'s' if pace.threads > 1 else ''}, batch {pace.batch}: "
+        f"{pace.before_ms:.2f} ms before, {pace.after_ms:.2f} ms after"
+        for pace in comparison.paces
+    )
+    numbers = (
+        f"{comparison.model} in {spec.precision} gives {comparison.gain:.2f} times as many pictures per "
+        f"second ({paces}); {comparison.size_bytes / 1e6:.1f} MB before, {after_bytes / 1e6:.1f} MB after; "
+        f"{agreed}"
+    )
+    if comparison.kept_though_slower and spec.keep != "always":
+        raise NotFaster(
+            f"{numbers}; {spec.least_gain:g} times is asked.",
+            hint='Serve it as it is, try another precision, or ask with "keep": "always".',
+        )
+    context.message(f"{numbers}.")
+
+
+def _finish(
+    context: JobContext, spec: CompressSpec, subject: Subject, agreed: _Agreed, comparison: Comparison
+) -> Outcome:
+    """Certify what lies in the work folder and hand it over for publication."""
+    context.begin("certifying", at=0.9)
+    model, reference = context.work_dir / MODEL_FILE, context.work_dir / REFERENCE_FILE
+    write_reference(reference, agreed.reference)
+    manifest: Manifest = subject.manifest.model_copy(
+        update={"precision": spec.precision, "opset": opset_of(onnx.load(model, load_external_data=False))}
+    )
+    try:
+        certificate: Certificate = certify(model, manifest, reference, limits=subject.codec.limits)
+    except ParityError as error:
+        raise ParityFailed(error.message, hint=error.hint) from error
+    certificate = certificate.model_copy(update={"compared_with": comparison})
+    artifacts = {MODEL_FILE: model, REFERENCE_FILE: reference}
+    for name, data in ((MANIFEST_FILE, manifest.to_json()), (CERTIFICATE_FILE, certificate.to_json())):
+        artifacts[name] = context.work_dir / name
+        artifacts[name].write_bytes(data)
+    return Outcome(
+        result={
+            "precision": str(spec.precision),
+            "gain": comparison.gain,
+            "same_label": agreed.same_label,
+            "kept_though_slower": comparison.kept_though_slower,
+        },
+        publish=Publication(
+            name=spec.output_model or subject.name,
+            manifest=manifest,
+            certificate=certificate,
+            artifacts=artifacts,
+        ),
+    )
