@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import ssl
 import uuid
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from app.db import migrate
 from app.db.session import Database
 from app.settings import Settings
+from tests.first_start import FirstStart
 from tests.servers import postgres_server, redis_server, s3_server
 
 REPOSITORY = Path(__file__).parents[1]
@@ -19,7 +21,6 @@ LONGEST_FIRST = (
     "tests/docs/test_readme.py",
     "tests/e2e/test_checkpoints.py",
     "tests/app/api/test_hostile_images.py",
-    "tests/workers/kinds/test_import_segmenter.py",
     "tests/e2e/test_fine_tuning.py",
     "tests/workers/test_worker_process.py",
     "tests/app/api/test_openapi_fuzz.py",
@@ -40,6 +41,11 @@ LONGEST_FIRST = (
 )
 """Files that take ten seconds and more. A process that runs tests gets whole files: were these the last, the
 other would wait for the one that runs them."""
+
+
+def pytest_configure():
+    """Started in the background, a shell has its children ignore Ctrl-C, and these theirs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
@@ -92,6 +98,18 @@ def postgres():
 def s3():
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def first_start(tmp_path_factory):
+    own = tmp_path_factory.getbasetemp()
+    return FirstStart(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def lite0(first_start):
+    """EfficientNet-Lite0 as a first start imports it."""
+    return first_start.starter("efficientnet-lite0")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

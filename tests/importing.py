@@ -1,8 +1,7 @@
-"""Imports as a worker's child runs them, and one EfficientNet-Lite0 that all tests of a process share."""
+"""Imports as a worker's child runs them."""
 
 import tempfile
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from app.access.principal import SYSTEM
@@ -60,32 +59,3 @@ def imports_in(folder: Path) -> Imports:
     folder.mkdir(exist_ok=True)
     migrate.upgrade(settings.sqlalchemy_url)
     return Imports(settings)
-
-
-@dataclass(frozen=True)
-class Starter:
-    """The starter, imported once for all tests of this process."""
-
-    outcome: Outcome
-    progress: list[tuple[float, str]]
-    messages: list[str]
-    settings: Settings
-
-    @property
-    def artifacts(self):
-        return self.outcome.publish.artifacts
-
-    @property
-    def manifest(self):
-        return self.outcome.publish.manifest
-
-
-@cache
-def imported_lite0() -> Starter:
-    """Download, build, export and certify EfficientNet-Lite0: about ten seconds, once per process."""
-    imports = imports_in(Path(_keep_for_process.name) / "data")
-    outcome = imports.run({"source": "starter:efficientnet-lite0", "name": "efficientnet-lite0"})
-    return Starter(outcome, list(imports.progress), list(imports.messages), imports.settings)
-
-
-_keep_for_process = tempfile.TemporaryDirectory(prefix="athanor-lite0-", ignore_cleanup_errors=True)

@@ -4,7 +4,6 @@ That first start fetches the starter from the package index, builds, exports, ce
 the service runs. Each page then gets a copy of what it left behind.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -16,35 +15,11 @@ import pytest
 
 from tests.app.supervisor.service_process import REPOSITORY, Service
 from tests.docs.pages import Reader, Step, assert_like, assert_text_like, steps
+from tests.first_start import STARTERS
 
 PAGES = {"README.md": 6, "docs/cli.md": 52, "docs/api.md": 37}
 """Page -> least number of steps on it: a page whose blocks are no longer found fails."""
-STARTERS = {
-    "STARTERS": "efficientnet-lite0,u2netp,waifu2x-photo",
-    "DEFAULT_CLASSIFIER": "efficientnet-lite0",
-}
-"""As it is by default: services under test have none."""
 ADDRESS = "127.0.0.1:8000"
-FIRST_START_S = 400.0
-
-
-@pytest.fixture(scope="module")
-def first_start(tmp_path_factory):
-    """The data dir that a first start leaves behind: the starters are published, nothing else has
-    happened."""
-    service = Service(tmp_path_factory.mktemp("first") / "data", **STARTERS)
-    service.start()
-
-    def has_all() -> bool:
-        jobs = json.loads(service.get("/v1/jobs")[1])["data"]
-        return {job["status"] for job in jobs} == {"succeeded"}
-
-    try:
-        service.wait(service.answers, timeout_s=FIRST_START_S, what="the first start")
-        service.wait(has_all, timeout_s=FIRST_START_S, what="the further starters")
-    finally:
-        service.end()
-    return service.data_dir
 
 
 @pytest.fixture
@@ -58,7 +33,7 @@ def reader(first_start, tmp_path):
     python.chmod(0o755)
     for name in ("README.md", "examples", "models"):
         (folder / name).symlink_to(REPOSITORY / name)
-    shutil.copytree(first_start, tmp_path / "data")
+    shutil.copytree(first_start.data_dir, tmp_path / "data")
     service = Service(tmp_path / "data", **STARTERS).start()
     try:
         service.wait(service.answers, timeout_s=60, what="a further start")

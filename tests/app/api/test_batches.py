@@ -15,7 +15,7 @@ from tests.serving import gateway
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batches")
     with gateway(folder, queue_capacity=256) as world:
-        publish_colours(world.registry, folder / "slow", name="slow", work=20)
+        publish_colours(world.registry, folder / "slow", name="slow", work=24)
         publish_colours(world.registry, folder / "quick", name="quick")
         for name in ("slow", "quick"):
             world.pin_plan(name, batch=8)

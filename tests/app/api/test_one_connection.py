@@ -103,12 +103,12 @@ def test_a_request_that_comes_in_pieces_is_put_together(world):
         assert best(connection.response()) == "blue"
 
 
-@pytest.mark.parametrize("model", ["quick", "slow"])
-def test_pipelined_requests_are_answered_in_their_order(world, model):
+@pytest.mark.parametrize(("model", "turns"), [("quick", 8), ("slow", 8)])
+def test_pipelined_requests_are_answered_in_their_order(world, model, turns):
     """Hot and other paths mixed: each comes while the one before it is unanswered."""
     health = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with Connection(world) as connection:
-        for turn in range(8):
+        for turn in range(turns):
             colours = [COLOURS[(turn + place) % 3] for place in range(4)]
             parts = [request(picture(colour), model=model) for colour in colours]
             connection.send(parts[0], parts[1], health, parts[2], parts[3])

@@ -24,7 +24,7 @@ def world(tmp_path_factory):
         with world.database.begin() as session:
             row = {"id": "key_2", "tenant_id": "default", "name": "two", "created_at": time.time()}
             session.add(ApiKeyRow(sha256=hash_key(ASKING), **row))
-        publish_colours(world.registry, folder / "slow", name="slow", work=8)  # and the key is known
+        publish_colours(world.registry, folder / "slow", name="slow", work=24)  # and the key is known
         world.pin_plan("slow", batch=BATCH)
         yield world
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
@@ -15,6 +14,7 @@ from app.db.tables import VersionRow
 from app.registry.service import Registry
 from app.storage.objects import ObjectStore
 from models.export.reference import Reference, write_reference
+from tests.app.cli.forked import Forge
 from tests.app.supervisor.service_process import Service
 from tests.colour_models import COLOURS, SIDE, picture, publish_colours, write_colour_model
 
@@ -22,27 +22,16 @@ ATHANOR = (sys.executable, "-c", "from app.cli import main; main()")
 KEY = "a-key-that-only-these-tests-know"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What one command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
 class Desk:
     """A folder with files, and the environment of somebody who works there."""
 
-    def __init__(self, folder, environment):
+    def __init__(self, folder, environment, forge):
         self.folder = folder
         self.environment = environment
+        self._forge = forge
 
     def start(self, *arguments, **more):
+        """A command with all its imports, which goes on while the test does."""
         return subprocess.Popen(
             [*ATHANOR, *arguments],
             cwd=self.folder,
@@ -54,10 +43,14 @@ class Desk:
         )
 
     def __call__(self, *arguments, **more):
-        process = self.start(*map(str, arguments), **more)
-        out, err = process.communicate(timeout=120)
-        assert "Traceback" not in err, err
-        return Said(process.returncode, out, err)
+        said = self._forge.run(
+            list(map(str, arguments)),
+            folder=self.folder,
+            environment={**self.environment, **more},
+            output=self.folder.with_name(f"{self.folder.name}-said"),
+        )
+        assert "Traceback" not in said.err, said.err
+        return said
 
     def refuses(self, *arguments, code=1, **more):
         """Its one or two lines on standard error; nothing on standard output."""
@@ -127,9 +120,16 @@ def service(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def athanor(service, tmp_path_factory):
+def forge():
+    forge = Forge()
+    yield forge
+    forge.end()
+
+
+@pytest.fixture(scope="session")
+def athanor(service, forge, tmp_path_factory):
     """Somebody on the service's machine, with its settings, in a folder of their own; `colours:1` answers."""
-    desk = Desk(tmp_path_factory.mktemp("desk"), service.environment)
+    desk = Desk(tmp_path_factory.mktemp("desk"), service.environment, forge)
     lay_out(desk.folder)
     publisher = Publisher(service, tmp_path_factory.mktemp("published"))
     publisher("colours")
@@ -145,7 +145,8 @@ def publish(athanor, service, tmp_path):
 
 
 @pytest.fixture
-def stranger(athanor, tmp_path):
+def stranger(athanor, forge, tmp_path):
     """Somebody elsewhere: no service runs on their data dir, no key is in their environment."""
     environment = {name: value for name, value in athanor.environment.items() if "ATHANOR" not in name}
-    return Desk(athanor.folder, {**environment, "ATHANOR_DATA_DIR": str(tmp_path), "ATHANOR_PORT": "1"})
+    environment |= {"ATHANOR_DATA_DIR": str(tmp_path), "ATHANOR_PORT": "1"}
+    return Desk(athanor.folder, environment, forge)

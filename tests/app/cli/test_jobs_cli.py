@@ -35,10 +35,9 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def athanor(world, tmp_path_factory):
-    desk = Desk(
-        tmp_path_factory.mktemp("jobs-desk"), {**environment(world.settings), "ATHANOR_URL": world.url}
-    )
+def athanor(world, forge, tmp_path_factory):
+    around = {**environment(world.settings), "ATHANOR_URL": world.url}
+    desk = Desk(tmp_path_factory.mktemp("jobs-desk"), around, forge)
     (desk.folder / "digits.zip").write_bytes(class_folders(per_label=2))
     (desk.folder / "job.yaml").write_text(REQUEST)
     (desk.folder / "broken.yaml").write_text("model: base\n  n_epochs: [3\n")

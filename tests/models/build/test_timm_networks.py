@@ -16,7 +16,6 @@ from models.export.reference import read_reference
 from models.starters import get_starter
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
-from tests.importing import imported_lite0
 
 TINY = "test_efficientnet"
 
@@ -81,11 +80,10 @@ def test_tensors_that_do_not_correspond_are_refused_by_name(network):
         load_by_name(network, renamed(network.state_dict()))
 
 
-def test_the_twin_network_takes_the_starters_tensors_and_is_found_out_by_the_reference():
-    lite0, starter = imported_lite0(), get_starter("efficientnet-lite0")
-    weights = lite0.settings.data_dir / "cache" / "sources" / starter.sha256
+def test_the_twin_network_takes_the_starters_tensors_and_is_found_out_by_the_reference(lite0):
+    starter = get_starter("efficientnet-lite0")
     twin = build_timm("efficientnet_lite0", num_classes=1000)
-    load_by_position(twin, read_state(weights, file_name="net.pth"))
+    load_by_position(twin, read_state(lite0.source, file_name="net.pth"))
     reference = read_reference(starter.reference_path)
     codec = ClassificationCodec(lite0.manifest, ImageLimits())
     images = np.stack([codec.decode(sample) for sample in reference.samples[:2]])

@@ -12,7 +12,7 @@ from models.starters import STARTERS, get_starter
 from models.starters.rows import UnknownStarter
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageLimits
-from tests.importing import PHOTOS, imported_lite0
+from tests.importing import PHOTOS
 
 # The order is what gives the outputs their meaning: a few classes whose index is widely known.
 KNOWN = {0: "tench", 281: "tabby", 282: "tiger cat", 967: "espresso", 999: "toilet tissue"}
@@ -51,14 +51,12 @@ def test_the_reference_agrees_with_itself_and_the_labels(starter):
         assert reference.logits.shape[2:] == (starter.preprocessing.height, starter.preprocessing.width)
 
 
-def test_the_reference_holds_what_the_source_packages_own_network_gives():
+def test_the_reference_holds_what_the_source_packages_own_network_gives(lite0):
     from efficientnet_lite_pytorch import EfficientNet
 
-    lite0, starter = imported_lite0(), get_starter("efficientnet-lite0")
-    reference = read_reference(starter.reference_path)
-    weights = lite0.settings.data_dir / "cache" / "sources" / starter.sha256
+    reference = read_reference(get_starter("efficientnet-lite0").reference_path)
     network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(weights, weights_only=True))
+    network.load_state_dict(torch.load(lite0.source, weights_only=True))
     network.eval()
     codec = ClassificationCodec(lite0.manifest, ImageLimits())
     images = np.stack([codec.decode(sample) for sample in reference.samples])

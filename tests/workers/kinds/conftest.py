@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.importing import imported_lite0, imports_in
-
-
-@pytest.fixture(scope="session")
-def lite0():
-    return imported_lite0()
+from tests.importing import imports_in
 
 
 @pytest.fixture

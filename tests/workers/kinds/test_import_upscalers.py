@@ -38,8 +38,8 @@ def imports(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def photo_upscaler(imports):
-    return imports.run({"source": "starter:waifu2x-photo", "name": "waifu2x-photo"}).publish
+def photo_upscaler(first_start):
+    return first_start.starter("waifu2x-photo")
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,11 @@ def test_in_windows_it_is_what_it_is_in_one_piece(photo_upscaler, session):
     assert np.abs(whole - tiled_).max() <= 1
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path, photo_upscaler, imports):
+def test_weights_that_do_not_fit_are_refused(tmp_path, photo_upscaler):
     import torch
 
     example = torch.zeros(1, 3, 48, 48)
-    whole = (imports.settings.data_dir / "cache" / "sources" / STARTERS["waifu2x-photo"].sha256).read_bytes()
+    whole = photo_upscaler.source.read_bytes()
     for data, problem in (
         (whole[:-5], "ends before"),
         (whole + b"four", "4 bytes more"),
