@@ -28,7 +28,7 @@ serve: $(VENV)/.serve ## set up what is missing and run the service on http://12
 	@exec $(BIN)/athanor serve
 
 test: $(VENV)/.dev ## set up what is missing and run the tests, on two cores
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.dev ## the tests that take minutes: whole matrices, trainings under kill -9
 	@$(BIN)/pytest -m slow
