@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format slow bench crash fire clean
+.PHONY: help serve test pages check format slow bench crash fire clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ serve: $(VENV)/.serve ## set up what is missing and run the service on http://12
 
 test: $(VENV)/.dev ## set up what is missing and run the tests, on two cores
 	@OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+pages: $(VENV)/.dev ## run every block of the pages of examples, as the tests run the README's
+	@$(BIN)/pytest -m slow tests/docs
 
 slow: $(VENV)/.dev ## the tests that take minutes: whole matrices, trainings under kill -9
 	@$(BIN)/pytest -m slow
