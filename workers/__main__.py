@@ -57,6 +57,7 @@ def run(settings: Settings) -> None:
         worker.start()
     finally:
         reaper.stop()
+        place.nursery.end()
         doorbell.close()
         database.close()
 

@@ -5,7 +5,6 @@ checkpoint ──► child process ──► its lines ──► publish + finis
   stop, pause, cancel  └► heartbeats keep the lease; a lost lease ends the child and nothing is written
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from app.storage.reclaim import reclaim
 from workers.child_process import ChildProcess, Exited, Woken
 from workers.ending import commit
 from workers.heartbeat import Heartbeat
+from workers.kinds.warming import imports_of
 from workers.notes import Notes
 from workers.protocol import (
     Checkpoint,
@@ -116,9 +116,11 @@ class Attempt:
                 resume=self._resume(),
             )
             order.work_dir.mkdir(mode=0o700, parents=True)
-            threads = self._place.settings.cpu_threads or len(os.sched_getaffinity(0))
+            imports = imports_of(job.kind, job.spec)
             try:
-                with ChildProcess(order, log_path=folder / "log.txt", threads=threads) as child:
+                with ChildProcess(
+                    order, log_path=folder / "log.txt", nursery=self._place.nursery, imports=imports
+                ) as child:
                     self._child = child
                     if self._is_stopping() or self._heartbeat.has_news:  # it came before there was a child
                         child.wake()

@@ -1,4 +1,4 @@
-"""The child process of one run: `python -m workers.child`, with its order on stdin.
+"""The child process of one run, with its order on stdin. The nursery forks it.
 
     worker ──order, words──► stdin     heard by a thread (ear.py); closed means die, at once
     worker ◄──lines───────── stdout    ours alone; whatever libraries print goes to stderr, the job's log file
@@ -7,7 +7,6 @@ A crash, a kill or an exhausted memory here ends the run, never the worker.
 """
 
 import errno
-import gc
 import os
 import sys
 import threading
@@ -42,18 +41,10 @@ from workers.protocol import (
 )
 from workers.waiting import Waiting
 
-NICENESS = 10
-"""Serving comes first."""
-COLLECT_ALL_EVERY = 100
-"""Middle collections between two of everything; 10 by default. Importing torch, timm and peft makes a million
-objects that stay, and an eighth of that time went into looking through all of them seven times."""
-
 
 def main() -> int:
     """Run the order to its last line."""
-    gc.set_threshold(*gc.get_threshold()[:2], COLLECT_ALL_EVERY)
     say = _take_stdout()
-    os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     ear = Ear()
     order = Order.model_validate_json(ear.order())
     ear.start()
@@ -158,9 +149,3 @@ def _take_stdout() -> Callable[[Line], None]:
             ours.write(line.to_line())
 
     return say
-
-
-if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)  # no library's exit handler or left thread may hold up a run that has said its last word

@@ -1,12 +1,12 @@
 """The worker's end of a child process: start it, hear its lines, be sure that it is gone."""
 
 import contextlib
+import fcntl
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -14,11 +14,14 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from app.observability.logs import get_logger
+from workers.nursery import Nursery
 from workers.protocol import LINE, Line, Order, Word
 
 MAX_LINE_BYTES = 16 * 2**20
 LINGER_S = 5.0
 """How long a child may take to exit after its last line, seconds."""
+_STDIN_BYTES = 2**20
+"""The pipe holds an order until there is somebody to read it, so that telling never blocks."""
 
 _log = get_logger(__name__)
 
@@ -34,27 +37,34 @@ class Exited(Exception):
 class ChildProcess:
     """One run. Use as a context manager: after the block neither it nor anything it started is alive."""
 
-    def __init__(self, order: Order, *, log_path: Path, threads: int) -> None:
-        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        count = str(threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                process_group=0,  # its own, so that what it starts can be ended with it
-                env={**os.environ, **dict.fromkeys(names, count), "PYTHONUNBUFFERED": "1"},
-            )
+    def __init__(self, order: Order, *, log_path: Path, nursery: Nursery, imports: Sequence[str]) -> None:
+        """`imports`: what the nursery shall have imported before it forks, `module` or `module:function`."""
+        self._nursery = nursery
+        self._code: int | None = None
         self._heard: SimpleQueue[Line | Woken | None] = SimpleQueue()
+        self._pid: int | None = None
+        self._is_born = threading.Event()
+        self._stdin, stdout, birth = self._ask(imports, log_path)
         self.tell(order)
-        threading.Thread(target=self._listen, name="child-listener", daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(stdout, birth), name="child-listener", daemon=True
+        ).start()
 
-    @property
-    def pid(self) -> int:
-        """Its process id, which is also its process group's."""
-        return self._process.pid
+    def _ask(self, imports: Sequence[str], log_path: Path) -> tuple[int, int, int]:
+        """Have it forked; the worker's ends of stdin, stdout and the pipe that its id comes through."""
+        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        their_stdin, stdin = os.pipe()
+        fcntl.fcntl(stdin, fcntl.F_SETPIPE_SZ, _STDIN_BYTES)
+        stdout, their_stdout = os.pipe()
+        birth, their_birth = os.pipe()
+        theirs = (their_stdin, their_stdout, log, their_birth)
+        try:
+            self._nursery.fork(imports, theirs)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return stdin, stdout, birth
 
     def __enter__(self) -> "ChildProcess":
         return self
@@ -82,40 +92,54 @@ class ChildProcess:
 
     def tell(self, word: Order | Word) -> None:
         """Say something to it. Nothing happens if it has gone; its exit code says so."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(word.to_line())
-                self._process.stdin.flush()
+        line = memoryview(word.to_line())
+        with contextlib.suppress(BrokenPipeError):
+            while line and self._stdin >= 0:
+                line = line[os.write(self._stdin, line) :]
 
     def let_go(self) -> None:
         """Close the lifeline: the child ends itself."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):  # it has already gone
-                self._process.stdin.close()
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
 
     def end(self, *, within_s: float = LINGER_S) -> int:
         """Wait that long for it to exit, then kill its whole process group. Returns the exit code
         (negative: the signal that ended it).
         """
         self.let_go()
-        if self._process.returncode is None:
+        if self._code is None:
             deadline_s = time.monotonic() + within_s
-            # WNOWAIT leaves the dead child unreaped, so that its group's number cannot be another's yet.
-            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            while os.waitid(os.P_PID, self.pid, flags) is None and time.monotonic() < deadline_s:
-                time.sleep(0.02)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
-        return self._process.returncode
+            if not self._is_born.wait(within_s):
+                self._nursery.end()  # it still imports; what it has forked all the same says so now
+                self._is_born.wait()
+            self._code = -signal.SIGKILL if self._pid is None else self._bury(deadline_s)
+        return self._code
 
-    def _listen(self) -> None:
-        """Turn stdout into lines, until it closes."""
-        assert self._process.stdout is not None
-        with self._process.stdout as stdout:
-            while data := stdout.readline(MAX_LINE_BYTES):
+    def _bury(self, deadline_s: float) -> int:
+        assert self._pid is not None
+        # WNOWAIT leaves the dead child unreaped, so that its group's number cannot be another's yet.
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while os.waitid(os.P_PID, self._pid, flags) is None and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        with contextlib.suppress(ChildProcessError):  # with its death, what it started became the worker's
+            while os.waitpid(-self._pid, os.WNOHANG)[0]:
+                pass
+        return os.waitstatus_to_exitcode(status)
+
+    def _listen(self, stdout: int, birth: int) -> None:
+        """Hear of its birth, then turn stdout into lines, until it closes."""
+        with os.fdopen(birth, "rb") as pipe:
+            said = pipe.read()
+        self._pid = int(said) if said else None
+        self._is_born.set()
+        with os.fdopen(stdout, "rb") as lines:
+            while data := lines.readline(MAX_LINE_BYTES):
                 try:
                     self._heard.put(LINE.validate_json(data))
                 except ValidationError as error:
-                    _log.warning("child_line_unreadable", pid=self.pid, error=str(error), line=data[:200])
+                    _log.warning("child_line_unreadable", pid=self._pid, error=str(error), line=data[:200])
         self._heard.put(None)

@@ -1,5 +1,6 @@
 """What every run of a worker needs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from app.registry.service import Registry
 from app.settings import Settings
 from app.storage.disk import Disk
 from app.storage.objects import ObjectStore
+from workers.nursery import Nursery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Workplace:
     registry: Registry
     datasets: DatasetService
     disk: Disk
+    nursery: Nursery
     kinds: Mapping[str, str]
     """Kind of job -> `module:function`."""
     holder: str
@@ -45,6 +48,7 @@ class Workplace:
             registry=Registry(database, objects),
             datasets=DatasetService(database, objects),
             disk=Disk.of(settings),
+            nursery=Nursery(threads=settings.cpu_threads or len(os.sched_getaffinity(0))),
             kinds=kinds,
             holder=holder,
         )

@@ -21,7 +21,7 @@ from benchmarks.machine import ROOT, machine_facts
 from benchmarks.results import Results
 from benchmarks.training.photos import write_photos
 from benchmarks.training.setting import Setting
-from workers.child import NICENESS
+from workers.nursery import NICENESS
 
 HERE = Path(__file__).parent
 WAYS = ("spinning", "sleeping", "watched")

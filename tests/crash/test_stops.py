@@ -63,20 +63,21 @@ def test_a_frozen_run_whose_lease_expired_can_write_nothing_when_it_thaws(make_w
     frozen = workshop.processes[0]
     job_id = workshop.count(steps=STEPS, step_s=0.2, checkpoint_every=5, publish="once")
     workshop.wait_logged(job_id, "step 7 of attempt 1")
-    both = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children()]
-    assert len(both) == 2
-    for process in both:
+    frozen_ones = [psutil.Process(frozen.pid), *psutil.Process(frozen.pid).children()]
+    assert len(frozen_ones) == 3  # with its nursery and the run
+    [run] = [process for process in frozen_ones if "workers.child" in process.cmdline()]
+    for process in frozen_ones:
         process.suspend()
     workshop.add_worker()
     workshop.wait_logged(job_id, "step 8 of attempt 2")
-    for process in both:
+    for process in frozen_ones:
         process.resume()
     job = workshop.wait_status(job_id)
     assert job.attempts == 2
     assert job.facts["resumed_from_step"] == 5
     assert workshop.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]
     assert list(workshop.registry.get_model(SYSTEM, "once").versions) == [1]
-    workshop.wait(lambda: not both[1].is_running(), what="the end of the child that lost its job")
+    workshop.wait(lambda: not run.is_running(), what="the end of the child that lost its job")
     kept = [checkpoint.step for checkpoint in workshop.jobs.checkpoints(SYSTEM, job_id)]
     assert kept == [20, 15, 10]
     assert frozen.poll() is None, "the worker itself lives on"

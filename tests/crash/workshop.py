@@ -83,7 +83,11 @@ class Workshop:
     def kill_child(self, index=0):
         """The run alone; False when there is none now."""
         try:
-            children = psutil.Process(self.processes[index].pid).children()
+            children = [
+                child
+                for child in psutil.Process(self.processes[index].pid).children()
+                if "workers.child" in child.cmdline()
+            ]
         except psutil.NoSuchProcess:
             return False
         for child in children:

@@ -61,7 +61,9 @@ def bench(tmp_path, sqlite_url, monkeypatch):
         _env_file=None, data_dir=tmp_path / "data", database_url=sqlite_url, heartbeat_s=0.1, cpu_threads=1
     )
     database = Database(sqlite_url)
-    yield Bench(settings, database)
+    bench = Bench(settings, database)
+    yield bench
+    bench.place.nursery.end()
     database.close()
 
 

@@ -137,10 +137,11 @@ def test_the_job_of_a_killed_worker_is_taken_up_by_another(make_workers):
     killed = workers.start()
     job_id = workers.nap(4)
     workers.wait(lambda: workers.get(job_id).phase == "napping")
-    [child] = psutil.Process(killed.pid).children()
+    children = psutil.Process(killed.pid).children()
+    assert len(children) == 2  # the run and the nursery
     killed.kill()
     killed.wait()
-    child.wait(3)  # its lifeline is cut
+    assert psutil.wait_procs(children, timeout=3)[1] == []  # their lifelines are cut
     workers.start()
     workers.wait_succeeded(job_id)
     assert workers.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]

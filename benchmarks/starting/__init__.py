@@ -1,0 +1,1 @@
+"""How long a training takes that has next to nothing to do."""
