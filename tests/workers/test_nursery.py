@@ -59,8 +59,8 @@ def test_what_is_imported_has_started_no_thread():
 @pytest.mark.parametrize(
     ("kind", "spec", "brought"),
     [
-        ("fine_tune", {"adapter": {"method": "full"}}, "training"),
-        ("fine_tune", {"adapter": {"method": "lora"}}, "adapters"),
+        ("fine_tune", {"train": {"adapter": {"method": "full"}}}, "training"),
+        ("fine_tune", {"train": {"adapter": {"method": "lora"}}}, "adapters"),
         ("publish_checkpoint", {}, "adapters"),
         ("import", {"source": "starter:u2netp"}, "networks"),
         ("import", {"source": "file:file_1"}, "services"),

@@ -15,9 +15,8 @@ _SERVICES, _NETWORKS, _TRAINING, _ADAPTERS = (
 def imports_of(kind: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
     """References, `module:function`, for a job of this kind."""
     if kind in ("fine_tune", "preflight", "publish_checkpoint"):
-        adapter = spec.get("adapter")
-        method = adapter.get("method") if isinstance(adapter, Mapping) else None
-        return (_TRAINING,) if method == "full" else (_ADAPTERS,)
+        adapter = spec["train"].get("adapter", {}) if "train" in spec else {}
+        return (_TRAINING,) if adapter.get("method") == "full" else (_ADAPTERS,)
     if kind == "import" and not str(spec.get("source", "")).startswith("file:"):
         return (_NETWORKS,)
     return (_SERVICES,)
