@@ -1,6 +1,6 @@
 """How long a training takes that has next to nothing to do: `python -m benchmarks.starting`.
 
-A service of its own on an empty data directory trains LeNet-5 for one step, five times, and then a LoRA on what
+A service of its own on an empty data directory trains LeNet-5 for one step, five times, and then LoRA on what
 came out, five times: what such jobs take is what every job takes besides its work. The first of each imports
 what the others find. Appended to `results.jsonl` with machine and commit.
 """
