@@ -25,7 +25,8 @@ from app.errors import AppError
 from app.queue import make_celery
 from app.registry.service import Registry
 from app.runtime.plan import serving_cores
-from app.runtime.session import available_providers, provider_failure
+from app.runtime.providers import CPU, Providers
+from app.runtime.session import provider_failure
 from app.settings import Settings
 from app.storage.objects import ObjectStore
 from app.supervisor.lock import read_announcement
@@ -72,7 +73,7 @@ def examine(settings: Settings, *, url: str | None = None) -> Iterator[Finding]:
     yield Finding(part="versions", state=State.OK, text=_versions())
     yield _machine(settings)
     yield _disk(settings)
-    yield from _providers()
+    yield from _providers(settings)
     yield _train_extra()
     yield from _service(settings, url)
     if not settings.data_dir.exists() and not settings.database_url:
@@ -134,12 +135,12 @@ def _disk(settings: Settings) -> Finding:
     return Finding(part="disk", state=State.NOTE, text=text, hint=hint)
 
 
-def _providers() -> Iterator[Finding]:
-    for name in available_providers():
+def _providers(settings: Settings) -> Iterator[Finding]:
+    for name in Providers.of(settings).names:
         failure = provider_failure(name)
         if failure is None:
             yield Finding(part="provider", state=State.OK, text=f"{name} works: it ran a graph.")
-        elif name == "CPUExecutionProvider":
+        elif name == CPU:
             yield Finding(
                 part="provider",
                 state=State.BROKEN,

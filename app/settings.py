@@ -102,6 +102,15 @@ class Settings(BaseSettings):
     cpu_threads: int = Field(default=0, ge=0)
     """Cores that serving may use; 0: all that this process may run on."""
 
+    gpu_device: int = Field(default=0, ge=0)
+    """Which GPU serves models, where ONNX Runtime has a provider for it."""
+
+    gpu_memory_bytes: int = Field(default=0, ge=0)
+    """What the runtime may take of the GPU's memory for each loaded model, bytes. 0: as much as there is."""
+
+    gpu_tensorrt: bool = False
+    """Serve through TensorRT, where the runtime has it: faster runs, after minutes of building per model."""
+
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto`: text on a terminal, JSON lines elsewhere."""
 

@@ -13,6 +13,7 @@ from app.registry.finding import find_version
 from app.registry.service import Registry
 from app.registry.verification import require_database
 from app.runtime.plan import Plan, machine_key, measure_plan, serving_cores
+from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
 from app.storage.objects import ObjectStore
@@ -47,8 +48,8 @@ def tune(settings: Settings, text: str) -> Tuning:
         model, artifact = f"{name}:{version.number}", version.artifact(MODEL_FILE)
         if artifact is None:
             raise NotServable(f"{model} has no {MODEL_FILE}.", hint="Import it again.")
-        cores = serving_cores(settings.cpu_threads)
-        store, machine = TuningStore(database), machine_key(cores)
+        cores, providers = serving_cores(settings.cpu_threads), Providers.of(settings)
+        store, machine = TuningStore(database), machine_key(cores, providers)
         before, tried = store.find(artifact.sha256, machine), list[Plan]()
         size = version.manifest.preprocessing
         chosen = measure_plan(
@@ -57,6 +58,7 @@ def tune(settings: Settings, text: str) -> Tuning:
             cores=cores,
             max_batch=version.manifest.max_batch,
             tell=tried.append,
+            providers=providers,
         )
         store.keep(artifact.sha256, machine, chosen)
     finally:

@@ -21,7 +21,9 @@ from app.errors import AppError, ImageTooLarge, InferenceFailed, OutOfMemory, im
 from app.observability.metrics import RuntimeMetrics
 from app.runtime.batcher import Batch, Batcher, Member, Opened
 from app.runtime.footprint import Footprint
+from app.runtime.pinned import PinnedBuffers
 from app.runtime.plan import Plan
+from app.runtime.providers import CUDA, TENSORRT
 from app.runtime.session import RunStopped, Session
 from app.runtime.time_slice import ask_for_long_slices
 from models.tasks.images import ImageError
@@ -96,6 +98,10 @@ class Engine:
         self._in_flight_lock = threading.Lock()
         # Made here, where a lack of memory fails the load; in a lane it would end the lane.
         buffers = [np.empty((self.plan.batch, *self._shape), np.uint8) for _ in range(self.plan.lanes)]
+        self._pinned = PinnedBuffers() if session.provider in (CUDA, TENSORRT) else None
+        for buffer in buffers:
+            if self._pinned is not None:
+                self._pinned.lock(buffer)
         self._threads = [
             threading.Thread(
                 target=self._lane, args=(buffer,), name=f"lane-{self.label}-{index}", daemon=True
@@ -204,6 +210,8 @@ class Engine:
             thread.join(max(0.1, until_s - time.monotonic()))
         self.session.close()
         self._lone_session.close()
+        if self._pinned is not None and not any(thread.is_alive() for thread in self._threads):
+            self._pinned.release()
         return drained
 
     def drain(self, timeout_s: float) -> bool:

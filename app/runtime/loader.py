@@ -13,7 +13,8 @@ from app.observability.metrics import Metrics
 from app.registry.snapshot import ServingOptions, VersionFacts
 from app.runtime.engine import Engine, EngineFacts
 from app.runtime.footprint import Footprint, Weighing
-from app.runtime.plan import Plan, machine_key, measure_plan, serving_cores
+from app.runtime.plan import MOST_ON_GPU, Plan, machine_key, measure_plan, serving_cores
+from app.runtime.providers import Providers, prepare
 from app.runtime.session import OnnxSession
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
@@ -88,7 +89,9 @@ class Loader:
         self._cores = serving_cores(settings.cpu_threads)
         self._limits = ImageLimits(max_pixels=settings.max_image_pixels)
         self._side_pool = ThreadPoolExecutor(max_workers=self._cores, thread_name_prefix="decode")
-        self._machine = machine_key(self._cores)
+        self._providers = Providers.of(settings)
+        prepare(self._providers)
+        self._machine = machine_key(self._cores, self._providers)
 
     def prepare(
         self, principal: Principal, name: str, version: VersionFacts, options: ServingOptions
@@ -163,23 +166,25 @@ class Loader:
 
     def _load(self, candidate: Candidate) -> Engine:
         manifest, plan = candidate.version.manifest, candidate.plan
+        providers = _for_manifest(self._providers, manifest)
         if plan is None:
             plan = measure_plan(
                 candidate.path,
                 shape=_full_shape(manifest),
                 cores=self._cores,
                 max_batch=manifest.max_batch,
+                providers=providers,
             )
             self._tunings.keep(candidate.sha256, self._machine, plan)
             _log.info("plan measured", model=candidate.label, **plan.as_row())
         manifest, plan = self._served(manifest, plan, candidate.options)
-        engine = self._open(candidate, manifest, plan)
+        engine = self._open(candidate, manifest, plan, providers)
         if not engine.footprint.is_like(candidate.known):
             shape = _engine_shape(manifest, plan)
             self._tunings.keep_footprint(candidate.sha256, self._machine, shape, engine.footprint)
         return engine
 
-    def _open(self, candidate: Candidate, manifest: Manifest, plan: Plan) -> Engine:
+    def _open(self, candidate: Candidate, manifest: Manifest, plan: Plan, providers: Providers) -> Engine:
         path, shape = candidate.path, _full_shape(manifest)
         weighing = Weighing(
             file_bytes=path.stat().st_size,
@@ -187,7 +192,7 @@ class Loader:
             lanes=plan.lanes,
             batch_bytes=plan.batch * prod(shape),
         )
-        session = OnnxSession(path, threads=plan.threads)
+        session = OnnxSession(path, threads=plan.threads, providers=providers)
         lone = OnnxSession(path, threads=plan.lone_threads, spins=True) if plan.lone_threads else None
         weighing.opened()
         facts = EngineFacts(
@@ -221,6 +226,14 @@ class Loader:
     def close(self) -> None:
         """End the decoding threads."""
         self._side_pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _for_manifest(providers: Providers, manifest: Manifest) -> Providers:
+    """For all sizes of its input."""
+    full = _full_shape(manifest)
+    least = full if manifest.tiles is None else (_TILE_STEP, _TILE_STEP, 3)
+    most = manifest.max_batch or MOST_ON_GPU
+    return providers.for_inputs(manifest.inputs[0].name, least=(1, *least), most=(most, *full))
 
 
 def _engine_shape(manifest: Manifest, plan: Plan) -> str:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, OutOfMemory
 from app.registry.snapshot import ServingOptions
-from app.runtime.session import OnnxSession, available_providers, runtime_name
+from app.runtime.providers import ON_CPU, Providers
+from app.runtime.session import OnnxSession, runtime_name
 
 _TRIAL_S = 0.12
 """Least time per candidate and pass, seconds. Each lane runs at least once a pass."""
@@ -37,6 +38,8 @@ _LONE_TRIAL_S = 0.5
 """Of runs that take long a few say enough: once comparing has taken this long, seconds, it ends."""
 _METHOD = "2"
 """Raised when plans are made differently, so that stored ones are measured again."""
+MOST_ON_GPU = 64
+"""Inputs per run that are tried there at most."""
 _LONGEST_RUN_S = 0.4
 """Batches expected to run longer are not tried: waiting for them costs more than they could gain."""
 
@@ -90,7 +93,7 @@ def serving_cores(limit: int) -> int:
     return min(limit, allowed) if limit else allowed
 
 
-def machine_key(cores: int) -> str:
+def machine_key(cores: int, providers: Providers = ON_CPU) -> str:
     """Hash of what a measurement depends on: processor, cores, runtime and provider."""
     model = platform.processor() or platform.machine()
     try:
@@ -98,14 +101,19 @@ def machine_key(cores: int) -> str:
         model = next((line for line in lines if line.startswith("model name")), model)
     except OSError:
         pass
-    facts = "\n".join([model, str(cores), runtime_name(), available_providers()[0], _METHOD])
+    facts = "\n".join([model, str(cores), runtime_name(), providers.first, _METHOD])
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def candidates(cores: int, max_batch: int | None) -> list[Plan]:
-    """The grid that is tried: all cores as lanes of one thread, or as one lane of all threads."""
-    shapes = [(cores, 1)] if cores == 1 else [(cores, 1), (1, cores)]
-    sizes = [size for size in (1, 2, 4, 8) if max_batch is None or size <= max_batch]
+def candidates(cores: int, max_batch: int | None, *, is_accelerated: bool = False) -> list[Plan]:
+    """The grid that is tried: all cores as lanes of one thread, or as one lane of all threads.
+
+    With a GPU one lane, or two, of which one decodes while the other computes.
+    """
+    on_cpu = [(cores, 1)] if cores == 1 else [(cores, 1), (1, cores)]
+    shapes = [(1, 1), (2, 1)] if is_accelerated else on_cpu
+    grid = (1, 4, 16, 32, MOST_ON_GPU) if is_accelerated else (1, 2, 4, 8)
+    sizes = [size for size in grid if max_batch is None or size <= max_batch]
     return [Plan(lanes=lanes, threads=threads, batch=size) for lanes, threads in shapes for size in sizes]
 
 
@@ -120,6 +128,7 @@ def measure_plan(
     cores: int,
     max_batch: int | None,
     tell: Callable[[Plan], None] = _tell_nobody,
+    providers: Providers = ON_CPU,
 ) -> Plan:
     """Try the grid on random pixels of `shape` (H, W, 3) and return the plan that serves best. `tell` hears
     of each that was tried.
@@ -132,13 +141,15 @@ def measure_plan(
     sessions: dict[int, OnnxSession] = {}
     measured: list[Plan] = []
     try:
-        for plan in candidates(cores, max_batch):
+        for plan in candidates(cores, max_batch, is_accelerated=providers.is_accelerated):
             best = max((each.images_per_s for each in measured), default=0.0)
             if best and plan.batch * plan.lanes / best > _LONGEST_RUN_S:
                 continue
             session = sessions.get(plan.threads)
             if session is None:
-                session = sessions[plan.threads] = OnnxSession(path, threads=plan.threads)
+                session = sessions[plan.threads] = OnnxSession(
+                    path, threads=plan.threads, providers=providers
+                )
             try:
                 pace = max(_images_per_s(session, plan, shape) for _ in range(_PASSES))
             except OutOfMemory:
@@ -148,7 +159,8 @@ def measure_plan(
             measured.append(replace(plan, images_per_s=pace))
             tell(measured[-1])
         chosen = _choose(measured)
-        wide = OnnxSession(path, threads=cores, spins=True) if _may_be_held_twice(path, cores) else None
+        held_twice = not providers.is_accelerated and _may_be_held_twice(path, cores)
+        wide = OnnxSession(path, threads=cores, spins=True) if held_twice else None
         if wide is not None and chosen.threads < cores:
             sessions[-1] = wide
             gain = _lone_gain(sessions[chosen.threads], wide, shape)

@@ -1,11 +1,11 @@
-"""One ONNX Runtime session: the only file of `app` that imports onnxruntime.
+"""One ONNX Runtime session.
 
 A session with one intra-op thread runs on the thread that calls it, so several lanes may share one
 session: weights are held once however many lanes there are.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +14,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.errors import AppError, InferenceFailed, NotServable, OutOfMemory
+from app.runtime.providers import CPU, ON_CPU, Providers
 from models.export.served import RUNTIME_ERRORS, session_options
 
-_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 # A graph of one 1 x 1 convolution, float32 `x` [1, 1, 2, 2] to `y` = 2 x, operator set 13.
 _CONVOLUTION = (
     "CAgSADpjCg8KAXgKAXcSAXkiBENvbnYSAWcqEwgBCAEIAQgBEAFCAXdKBAAAAEBaGwoBeBIWChQIARIQCgIIAQoCCAEKAggCCgIIAmIb"
@@ -47,12 +47,6 @@ class Session(Protocol):
         """Give the memory back."""
 
 
-def available_providers() -> Sequence[str]:
-    """Execution providers of this build that Athanor would use, best first."""
-    present = set(ort.get_available_providers())
-    return [name for name in _PREFERRED if name in present]
-
-
 def provider_failure(name: str) -> str | None:
     """Why a provider of this build cannot be used here, found by running a convolution on it alone.
 
@@ -60,7 +54,7 @@ def provider_failure(name: str) -> str | None:
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    if name != "CPUExecutionProvider":
+    if name != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     image = np.ones((1, 1, 2, 2), np.float32)
     try:
@@ -81,10 +75,19 @@ def runtime_name() -> str:
 class OnnxSession:
     """A graph in the served form: `image` uint8 NHWC in, float32 out."""
 
-    def __init__(self, path: Path, *, threads: int, spins: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        spins: bool = False,
+        providers: Providers = ON_CPU,
+        is_bound: bool | None = None,
+    ) -> None:
+        """`is_bound`: runs by IO binding; None: where `providers` mean a GPU."""
         try:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(path), session_options(threads, spins=spins), providers=list(available_providers())
+                str(path), session_options(threads, spins=spins), providers=list(providers.chain)
             )
         except _FAILURES as error:
             if _is_out_of_memory(error):
@@ -96,6 +99,7 @@ class OnnxSession:
         self.provider: str = self._session.get_providers()[0]
         self._outputs = [self._session.get_outputs()[0].name]
         self._input = self._session.get_inputs()[0].name
+        self._is_bound = providers.is_accelerated if is_bound is None else is_bound
 
     def run(
         self, batch: NDArray[np.uint8], running: Callable[[Callable[[], None]], bool]
@@ -116,7 +120,7 @@ class OnnxSession:
         if not running(lambda: setattr(options, "terminate", True)):
             raise RunStopped
         try:
-            outputs = self._session.run(self._outputs, {self._input: batch}, options)
+            result = (self._run_bound if self._is_bound else self._run)(self._session, batch, options)
         except _FAILURES as error:
             if options.terminate:
                 raise RunStopped from error
@@ -125,7 +129,24 @@ class OnnxSession:
             raise InferenceFailed(
                 "The runtime failed on this input.", hint="Report it with the id."
             ) from error
-        result: NDArray[np.float32] = outputs[0]
+        return result
+
+    def _run(
+        self, session: ort.InferenceSession, batch: NDArray[np.uint8], options: ort.RunOptions
+    ) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = session.run(self._outputs, {self._input: batch}, options)[0]
+        return result
+
+    def _run_bound(
+        self, session: ort.InferenceSession, batch: NDArray[np.uint8], options: ort.RunOptions
+    ) -> NDArray[np.float32]:
+        """The same by IO binding: the runtime copies the batch to its device straight from the lane's buffer,
+        which is page-locked, and the output back once, without waiting in between."""
+        binding = session.io_binding()
+        binding.bind_cpu_input(self._input, batch)
+        binding.bind_output(self._outputs[0])
+        session.run_with_iobinding(binding, options)
+        result: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
         return result
 
     def close(self) -> None:

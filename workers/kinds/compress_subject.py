@@ -14,6 +14,7 @@ from app.errors import InvalidSpec, NotServable, image_error
 from app.registry.reference import parse_reference
 from app.registry.service import Registry
 from app.runtime.plan import Plan, machine_key, serving_cores
+from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
 from models.data.pack import Item, Pack, Split
 from models.export.served import ServedSession
@@ -95,7 +96,8 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         artifact = version.artifact(MODEL_FILE)
         if artifact is None:
             raise NotServable(f"{spec.model} has no {MODEL_FILE}.", hint="Import it again.")
-        machine = machine_key(serving_cores(context.settings.cpu_threads))
+        cores, providers = serving_cores(context.settings.cpu_threads), Providers.of(context.settings)
+        machine = machine_key(cores, providers)
         plan = TuningStore(database).find(artifact.sha256, machine)
     finally:
         database.close()
