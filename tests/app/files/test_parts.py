@@ -233,6 +233,27 @@ def test_tenants_do_not_see_each_other(uploads):
     assert uploads.get(ALICE, upload_id)[0].status == "pending"
 
 
+@pytest.mark.parametrize("ends", ["complete", "cancel"])
+def test_parts_that_go_while_they_are_read_went_to_whoever_ended_the_upload(uploads, monkeypatch, ends):
+    upload_id = begin(uploads, 8)
+    parts = [send(uploads, upload_id, data) for data in (b"half", b"more")]
+    stream, others = ObjectStore.stream, []
+
+    def slow(store, principal, sha256):
+        if not others:
+            others.append(None)
+            rest = (parts,) if ends == "complete" else ()
+            others.append(getattr(uploads, ends)(ALICE, upload_id, *rest))
+        return stream(store, principal, sha256)
+
+    monkeypatch.setattr(ObjectStore, "stream", slow)
+    if ends == "cancel":
+        with pytest.raises(Conflict):
+            uploads.complete(ALICE, upload_id, parts)
+    else:
+        assert uploads.complete(ALICE, upload_id, parts)[1] == others[1][1]
+
+
 def test_completions_at_the_same_moment_make_one_file(database_url, settings, clock):
     databases = [Database(database_url) for _ in range(5)]
     objects = ObjectStore.from_settings(settings)
