@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,6 +194,15 @@ def test_an_adapter_is_trained_from_it_and_its_checkpoints_are_published_too(pub
     refused = publisher.ask(job_id, "ckpt-4")
     assert refused.status_code == 409
     assert refused.json()["error"]["message"] == "kept@ckpt-4 is kept:2 already."
+
+
+def test_what_forks_runs_has_one_thread_and_only_imported(publisher, trained, fourth):
+    """Whatever another thread held would be held for ever in what is forked; ONNX Runtime has one."""
+    (process,) = [pid for pid, said in publisher.service.processes().items() if "workers.nursery" in said]
+    maps = Path(f"/proc/{process}/maps").read_text()
+    assert "libtorch" in maps
+    assert "onnxruntime" not in maps
+    assert len(list(Path(f"/proc/{process}/task").iterdir())) == 1
 
 
 def test_a_job_that_was_cancelled_gives_its_newest_checkpoint_as_a_new_model(publisher, trained):

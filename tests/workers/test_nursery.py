@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,13 +10,6 @@ import pytest
 
 from workers.kinds.warming import imports_of
 from workers.nursery import Nursery
-
-WARMED = """
-import os, sys
-from workers.kinds import warming
-warming.adapters()
-print(len(os.listdir("/proc/self/task")), "onnxruntime" in sys.modules, "peft" in sys.modules)
-"""
 
 
 @pytest.fixture
@@ -48,12 +39,6 @@ def fork():
 
 def process_of(nursery):
     return psutil.Process(nursery._process.pid)
-
-
-def test_what_is_imported_has_started_no_thread():
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # its threads know how to be forked
-    said = subprocess.check_output([sys.executable, "-c", WARMED], env=environment, text=True)
-    assert said.split() == ["1", "False", "True"]
 
 
 @pytest.mark.parametrize(
