@@ -23,6 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -139,6 +140,7 @@ def _fork(asked: socket.socket, descriptors: Sequence[int]) -> None:
         if born == 0:
             asked.close()
             _run(descriptors)
+        _lead_group(born)
         os.write(descriptors[3], str(born).encode())
         os._exit(0)
     os.waitpid(between, 0)
@@ -150,7 +152,7 @@ def _run(descriptors: Sequence[int]) -> NoReturn:
     """Be a run, from its first instruction to its exit."""
     code = 1
     try:
-        os.setpgid(0, 0)  # its own group, so that what it starts can be ended with it
+        _lead_group(0)
         for number, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, number)
         for descriptor in descriptors:
@@ -161,6 +163,13 @@ def _run(descriptors: Sequence[int]) -> NoReturn:
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)  # no library's exit handler or left thread may hold up a run that has said its last word
+
+
+def _lead_group(process: int) -> None:
+    """Its own group, so that what it starts can be ended with it. Parent and child both see to it: whoever is
+    first, it has one before anybody knows it."""
+    with suppress(OSError):  # it has gone already
+        os.setpgid(process, process)
 
 
 def _rename(module: str) -> None:
