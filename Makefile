@@ -27,8 +27,8 @@ $(VENV)/.dev: $(VENV)/.serve
 serve: $(VENV)/.serve ## set up what is missing and run the service on http://127.0.0.1:8000
 	@exec $(BIN)/athanor serve
 
-test: $(VENV)/.dev ## set up what is missing and run the tests, in three processes: on two cores one often waits
-	@OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.dev ## set up what is missing and run the tests, on two cores
+	@OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 pages: $(VENV)/.dev ## run every block of the pages of examples, as the tests run the README's
 	@$(BIN)/pytest -m slow tests/docs

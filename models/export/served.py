@@ -16,7 +16,7 @@ from models.manifest import Manifest, Preprocessing, Task, TensorFacts
 PROVIDER = "CPUExecutionProvider"
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 _LATENCY_RUNS = 9
-_LATENCY_S = 3.0
+_LATENCY_S = 1.0
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     # ONNX Runtime's own errors have no common base but Exception.
     *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),

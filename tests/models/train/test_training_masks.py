@@ -145,7 +145,7 @@ def test_a_method_trains_and_goes_on_to_the_same_bits(masked, tmp_path, field, r
 )
 def test_it_learns_one_label_and_several(masked, single, tmp_path, loss, weights):
     for name, pack in (("several", masked), ("one", single)):
-        told = {"loss": loss, "class_weights": weights, "n_epochs": 40, "learning_rate": 0.01}
+        told = {"loss": loss, "class_weights": weights, "n_epochs": 16, "learning_rate": 0.02}
         spec = resolved_masks(pack, **told, ema_decay=None)
         _, diary, trained = run_masks(pack, spec, tmp_path / name)
         assert trained.metrics["valid_miou"] > 0.6, name  # one colour everywhere: below 0.3
