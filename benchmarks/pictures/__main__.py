@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--grid-seconds", type=float, default=8, help="of each configuration that is tried")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--disciplines", nargs="+", choices=[each.name for each in DISCIPLINES])
     parser.add_argument("--peers", type=Path, default=ROOT / "build" / "peers", help="their environment")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     asked = parser.parse_args()
@@ -222,6 +223,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="athanor-bench-", ignore_cleanup_errors=True) as name:
         bring_models(Path(name))
         for discipline in DISCIPLINES:
+            if asked.disciplines and discipline.name not in asked.disciplines:
+                continue
             contest = Contest(
                 discipline=discipline, folder=Path(name), python=python, results=results, asked=asked
             )
