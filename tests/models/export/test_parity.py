@@ -335,3 +335,20 @@ def test_a_malformed_reference_says_what_is_wrong(tmp_path, tensors, metadata, s
 
     with pytest.raises(ReferenceInvalid, match=says):
         read_reference(tmp_path / "reference")
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(16, 30), (320, 1)])
+def test_large_pictures_go_through_the_network_a_few_at_a_time(side, at_once):
+    seen = []
+
+    class Watching(Small):
+        def forward(self, pixels):
+            seen.append(len(pixels))
+            return super().forward(pixels)
+
+    images = np.random.default_rng(2).integers(0, 256, (30, side, side, 3), np.uint8)
+    preprocessing = PREPROCESSING.model_copy(update={"height": side, "width": side})
+    outputs = run_eager(Watching().eval(), preprocessing, images)
+    assert seen == [at_once] * (30 // at_once)
+    last = run_eager(Small().eval(), preprocessing, images[-1:])
+    np.testing.assert_allclose(outputs[-1:], last, rtol=1e-4, atol=1e-5)
