@@ -78,7 +78,7 @@ def write_colour_model(
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
         weights,
     )
-    _save(graph, path)
+    save_graph(graph, path)
 
 
 def _work(times: int, side: int) -> tuple[list[NodeProto], list[TensorProto]]:
@@ -109,7 +109,8 @@ def _work(times: int, side: int) -> tuple[list[NodeProto], list[TensorProto]]:
     return nodes, weights
 
 
-def _save(graph: GraphProto, path: Path) -> None:
+def save_graph(graph: GraphProto, path: Path) -> None:
+    """Write a graph as exports are written, checked."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -170,7 +171,7 @@ def publish_glutton(registry: Registry, folder: Path, *, name: str, above: int =
             numpy_helper.from_array(np.int64([2**30]), "many"),
         ],
     )
-    _save(graph, path)
+    save_graph(graph, path)
     return publish_graph(registry, name, _colour_manifest(COLOURS, "fed"), path)
 
 
@@ -191,7 +192,7 @@ def write_colour_segmenter(path: Path) -> None:
             numpy_helper.from_array(np.float32([1 / 16]), "gain"),
         ],
     )
-    _save(graph, path)
+    save_graph(graph, path)
 
 
 def write_any_size_segmenter(path: Path) -> None:
@@ -281,7 +282,7 @@ def write_enlarger(path: Path, *, scale: int = 2, work: int = 0) -> None:
             numpy_helper.from_array(np.float32([1, 1, scale, scale]), "scales"),
         ],
     )
-    _save(graph, path)
+    save_graph(graph, path)
 
 
 def publish_enlarger(

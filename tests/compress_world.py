@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from app.access.principal import SYSTEM
@@ -22,7 +21,7 @@ from models.manifest import (
     Task,
     TensorFacts,
 )
-from tests.colour_models import COLOURS, publish_graph
+from tests.colour_models import COLOURS, publish_graph, save_graph
 from tests.packs import publish_pack
 from workers.context import JobContext
 from workers.kinds.compress import run
@@ -74,9 +73,7 @@ def write_convolutions(path: Path, *, layers: int = 2, outlier_in: int | None = 
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    save_graph(graph, path)
 
 
 def _carry_on(index: int, *, has_outlier: bool) -> np.ndarray:

@@ -28,6 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from app.supervisor.lifeline import adopt_orphans
 from workers.child import main
 
 REST_S = 300.0
@@ -37,7 +38,6 @@ NICENESS = 10
 _COLLECT_ALL_EVERY = 100
 """Middle collections between two of everything; 10 by default. Importing torch, timm and peft makes a million
 objects that stay, and an eighth of that time went into looking through all of them seven times."""
-_PR_SET_CHILD_SUBREAPER = 36
 _MAX_MESSAGE_BYTES = 65536
 _DESCRIPTORS = 4
 
@@ -77,7 +77,7 @@ class Nursery:
             self._end()
 
     def _start(self) -> None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this Python, our module

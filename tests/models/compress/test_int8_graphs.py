@@ -13,6 +13,7 @@ from models.compress.layers import layers_of, simplified
 from models.compress.pace import gain
 from models.export.served import ServedSession
 from models.manifest import Pace
+from tests.colour_models import save_graph
 from tests.compress_world import SIDE, write_convolutions
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (24, SIDE, SIDE, 3), np.uint8)
@@ -53,9 +54,7 @@ def write_shape_arithmetic(path):
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    save_graph(graph, path)
 
 
 @pytest.fixture(params=[write_convolutions, write_shape_arithmetic])
