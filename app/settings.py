@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     """What the runtime may take of the GPU's memory for each loaded model, bytes. 0: as much as there is."""
 
     gpu_tensorrt: bool = False
-    """Serve through TensorRT, where the runtime has it: faster runs, after minutes of building per model."""
+    """Serve through TensorRT, where the runtime has it; it builds an engine for each model first."""
 
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto`: text on a terminal, JSON lines elsewhere."""

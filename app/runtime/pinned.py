@@ -2,7 +2,7 @@
 
 The buffers that lanes decode into are registered with CUDA's runtime library (`cudaHostRegister`), so that
 pictures are decoded straight into what the GPU reads. Where there is no such library, or it refuses, buffers
-stay as they are: slower, not wrong.
+stay as they are.
 """
 
 import ctypes

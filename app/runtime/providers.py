@@ -11,8 +11,9 @@ from pathlib import Path
 import onnxruntime as ort
 
 from app.settings import Settings
+from models.export.served import PROVIDER
 
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CPU, CUDA, TENSORRT = PROVIDER, "CUDAExecutionProvider", "TensorrtExecutionProvider"
 Options = dict[str, str]
 Shape = tuple[int, int, int, int]
 
@@ -41,7 +42,7 @@ class Providers:
 
     def for_inputs(self, name: str, *, least: Shape, most: Shape) -> "Providers":
         """The same for a graph whose input `name` has shapes (N, H, W, 3) between these: TensorRT builds one
-        engine for all of them, where it would build one for each, in minutes, as they come."""
+        engine for all of them, where it would build one for each as they come."""
         bounds = {"min": least, "opt": most, "max": most}
         shapes = {
             f"trt_profile_{which}_shapes": f"{name}:{'x'.join(map(str, shape))}"
@@ -72,10 +73,10 @@ ON_CPU = Providers(chain=((CPU, {}),))
 def _cuda_options(settings: Settings) -> Options:
     return {
         "device_id": str(settings.gpu_device),
-        # The default tries every algorithm for every new shape: seconds for the first of each batch size.
+        # The default tries every algorithm for every new shape, while the first request of it waits.
         "cudnn_conv_algo_search": "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
-        # Doubling, the default, takes up to twice of what is needed and never gives it back.
+        # The default takes the next power of two.
         "arena_extend_strategy": "kSameAsRequested",
         **_memory_limit("gpu_mem_limit", settings),
     }
@@ -85,7 +86,7 @@ def _tensorrt_options(settings: Settings) -> Options:
     folder = settings.data_dir / "cache" / "tensorrt"
     return {
         "device_id": str(settings.gpu_device),
-        # An engine takes minutes to build, and fits one version of TensorRT on one kind of GPU.
+        # An engine takes long to build, and fits one version of TensorRT on one kind of GPU.
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "1",

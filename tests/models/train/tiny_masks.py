@@ -13,6 +13,7 @@ from models.data.pack import Pack, PackWriter, Split
 from models.manifest import Preprocessing
 from models.train.resolve import resolve
 from models.train.spec import read_spec
+from tests.models.train.tiny_runs import WholeNetwork
 
 SIDE = 32
 ARCHITECTURE = CATALOGUE.get(Kind.ARCHITECTURE, "unet_tiny")
@@ -55,7 +56,7 @@ def write_mask_pack(path, *, labels=("ground", "red", "blue"), training=12, othe
     return Pack(path)
 
 
-class TinySegmenter:
+class TinySegmenter(WholeNetwork):
     """The smallest U-Net, all of it trained."""
 
     def __init__(self, labels):
@@ -64,15 +65,6 @@ class TinySegmenter:
     @property
     def head_parameters(self):
         return tuple(self.network.head.parameters())
-
-    def train_mode(self):
-        self.network.train()
-
-    def add_penalty(self):
-        pass
-
-    def after_step(self, step):
-        pass
 
 
 def resolved_masks(pack, **raw):

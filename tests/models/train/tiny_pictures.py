@@ -11,6 +11,7 @@ from models.data.pack import Pack, PackWriter, Split
 from models.train.patches import smaller
 from models.train.resolve import resolve
 from models.train.spec import read_spec
+from tests.models.train.tiny_runs import WholeNetwork
 
 SIDE = 64
 ARCHITECTURE = CATALOGUE.get(Kind.ARCHITECTURE, "espcn_residual")
@@ -53,7 +54,7 @@ def write_picture_pack(path, *, training=8, others=3, ratio=None):
     return Pack(path)
 
 
-class TinyRestorer:
+class TinyRestorer(WholeNetwork):
     """The residual ESPCN, all of it trained."""
 
     def __init__(self, scale=2):
@@ -63,15 +64,6 @@ class TinyRestorer:
     @property
     def head_parameters(self):
         return tuple(self.network.phases.parameters())
-
-    def train_mode(self):
-        self.network.train()
-
-    def add_penalty(self):
-        pass
-
-    def after_step(self, step):
-        pass
 
 
 def resolved_pictures(pack, **raw):

@@ -49,6 +49,19 @@ def write_pack(path, *, counts=(20, 14, 8), validation=6):
     return Pack(path)
 
 
+class WholeNetwork:
+    """A trainable of which everything is trained, and nothing but the network counts. Has a `network`."""
+
+    def train_mode(self):
+        self.network.train()
+
+    def add_penalty(self):
+        pass
+
+    def after_step(self, step):
+        pass
+
+
 class TinyTrainable:
     """A convolutional network with a batch norm and dropout; as `full`, or with a frozen first half."""
 
