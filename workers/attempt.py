@@ -14,7 +14,7 @@ from typing import TypeVar
 from app.errors import AppError, DiskFull, NotFound, ObjectDamaged, StorageUnavailable
 from app.jobs.job import Asked, ClaimedJob, FailureCode, JobCheckpoint, JobError
 from app.jobs.states import JobStatus
-from app.jobs.store import LeaseLost
+from app.jobs.store import Cancelled, LeaseLost
 from app.observability.logs import get_logger
 from app.storage.reclaim import reclaim
 from workers.child_process import ChildProcess, Exited, Woken
@@ -49,10 +49,6 @@ RETRY_EVERY_S = 0.5
 
 _log = get_logger(__name__)
 Returned = TypeVar("Returned")
-
-
-class Cancelled(Exception):
-    """Somebody cancelled the job while it ran."""
 
 
 class Overdue(Exception):
@@ -334,6 +330,8 @@ class Attempt:
         """Publish and finish, both or neither."""
         try:
             version = self._persist(lambda: commit(self._place, self._job, done, ran_s=self._heartbeat.ran_s))
+        except Cancelled:
+            self._end(JobStatus.CANCELLED)
         except AppError as error:
             self._end(JobStatus.FAILED, error=JobError.of(error))
         else:

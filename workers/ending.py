@@ -10,7 +10,7 @@ from workers.workplace import Workplace
 def commit(place: Workplace, job: ClaimedJob, done: Done, *, ran_s: float) -> str | None:
     """Publish and finish in one transaction; the published version's name, if there is one. Safe to repeat.
 
-    Raises LeaseLost, StorageUnavailable, and what `Registry.publish` refuses.
+    Raises LeaseLost, Cancelled, StorageUnavailable, and what `Registry.publish` refuses.
     """
     parcel, file, result = done.publish, done.file, dict(done.result)
     staged = {} if parcel is None else place.registry.stage(job.principal, parcel.artifacts)

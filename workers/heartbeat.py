@@ -10,6 +10,8 @@ from app.jobs.job import Asked, ClaimedJob
 from app.jobs.store import JobStore, LeaseLost
 from app.observability.logs import bound, get_logger
 
+LISTEN_EVERY_S = 0.5
+"""How often it looks whether somebody asked something, between two heartbeats: a read, where those write."""
 RETRY_EVERY_S = 0.5
 """Pause before the next try while the database is away, seconds."""
 
@@ -62,22 +64,26 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        expires_s, pause_s = time.monotonic() + self._lease_s, self._every_s
+        now_s = time.monotonic()
+        expires_s, beat_s = now_s + self._lease_s, now_s + self._every_s
         with bound(job_id=self._job.id):
-            while not (self.lease_lost or self._over.wait(pause_s)):
-                asked_s = time.monotonic()
+            while not self._over.wait(min(LISTEN_EVERY_S, max(0.0, beat_s - time.monotonic()))):
+                now_s = time.monotonic()
                 try:
-                    asked = self._store.heartbeat(
-                        self._job.id, self._job.token, lease_s=self._lease_s, ran_s=self.ran_s
-                    )
+                    if now_s < beat_s:
+                        self.asked = self._store.asked(self._job.id, self._job.token)
+                    else:
+                        self.asked = self._store.heartbeat(
+                            self._job.id, self._job.token, lease_s=self._lease_s, ran_s=self.ran_s
+                        )
+                        expires_s, beat_s = now_s + self._lease_s, now_s + self._every_s
                 except LeaseLost:
                     self.lease_lost = True
                 except StorageUnavailable as error:
                     _log.warning("heartbeat_failed", error=repr(error.__cause__))
                     self.lease_lost = time.monotonic() > expires_s
-                    pause_s = min(RETRY_EVERY_S, self._every_s)
-                else:
-                    expires_s, pause_s = asked_s + self._lease_s, self._every_s
-                    self.asked = asked
+                    beat_s = time.monotonic() + min(RETRY_EVERY_S, self._every_s)
                 if self.has_news:
                     self._on_news()
+                if self.lease_lost:
+                    return

@@ -20,7 +20,7 @@ from app.jobs.records import CHECKPOINTED_ATTEMPT
 from app.jobs.rows import LeaseLost, held, move, write_held
 from app.jobs.states import JobStatus
 
-__all__ = ["MAX_ATTEMPTS", "JobStore", "LeaseLost"]
+__all__ = ["MAX_ATTEMPTS", "Cancelled", "JobStore", "LeaseLost"]
 
 MAX_ATTEMPTS = 3
 """Runs in a row, none with a new checkpoint, that a job gets before it fails for having killed, or lost, each
@@ -29,6 +29,10 @@ of them."""
 
 _HINT = "The job's log file says what it did last; a lack of memory is the likeliest cause."
 _WORKER_LOST = JobError(code=FailureCode.WORKER_LOST, message="its worker fell silent", hint=_HINT)
+
+
+class Cancelled(Exception):
+    """Somebody cancelled the job while it ran."""
 
 
 class JobStore:
@@ -108,10 +112,15 @@ class JobStore:
         """
         values: Json = {"lease_expires_at": database_now() + lease_s, **_ran(ran_s)}
         with self._database.begin() as session:
-            row = write_held(session, job_id, token, values)
-            if row.cancel_requested:
-                return Asked.CANCEL
-            return Asked.PAUSE if row.pause_requested else None
+            return _asked(write_held(session, job_id, token, values))
+
+    def asked(self, job_id: str, token: int) -> Asked | None:
+        """What somebody asked of the job, without a write. Raises LeaseLost."""
+        with self._database.read() as session:
+            row = session.scalar(select(JobRow).where(*held(job_id, token)))
+            if row is None:
+                raise LeaseLost(job_id)
+            return _asked(row)
 
     def check(self, session: Session, job_id: str, token: int) -> None:
         """Raise LeaseLost, and so undo the caller's transaction, unless the run still owns its job."""
@@ -131,10 +140,13 @@ class JobStore:
         """End the run, inside the caller's transaction: what it published is committed with it or not at all.
         A job that is paused, for want of disk, keeps the error as its reason until it goes on.
 
-        Raises LeaseLost.
+        Raises LeaseLost, and Cancelled for a success that comes after a cancellation: whoever asked for that
+        was told that it will be.
         """
         values: Json = {"result": result, "error": error.to_dict() if error else None, **_ran(ran_s)}
         if status is JobStatus.SUCCEEDED:
+            if write_held(session, job_id, token, {}).cancel_requested:
+                raise Cancelled(job_id)
             values["progress"] = 1.0
         message = error.message if error else status.value
         if not move(session, JobStatus.RUNNING, status, *held(job_id, token), message=message, values=values):
@@ -217,6 +229,12 @@ class JobStore:
             values["error"] = replace(given_up, message=message).to_dict()
         move(session, JobStatus.RUNNING, after, *mine, message=message, values=values)
         return after
+
+
+def _asked(row: JobRow) -> Asked | None:
+    if row.cancel_requested:
+        return Asked.CANCEL
+    return Asked.PAUSE if row.pause_requested else None
 
 
 def _claimed(row: JobRow) -> ClaimedJob:

@@ -30,8 +30,10 @@ class Bench:
         self.registry = self.place.registry
         self.runner = JobRunner(self.place)
 
-    def make_runner(self, holder):
-        return JobRunner(replace(self.place, holder=holder))
+    def make_runner(self, holder, **settings):
+        return JobRunner(
+            replace(self.place, holder=holder, settings=self.settings.model_copy(update=settings))
+        )
 
     def run(self, kind, **spec):
         """Create a job, run it here, and give what became of it."""

@@ -7,7 +7,7 @@ import pytest
 from app.access.principal import SYSTEM
 from app.db.tables import JobRow
 from app.jobs.states import JobStatus
-from workers import attempt
+from workers import attempt, heartbeat
 
 
 def wait_for(path, timeout_s=60):
@@ -119,6 +119,22 @@ def test_a_running_job_is_cancelled_and_its_processes_are_gone(bench, tmp_path, 
     assert not thread.is_alive()
     assert bench.get(job_id).status is JobStatus.CANCELLED
     wait_until(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize("listen_every_s", [0.1, 60])
+def test_a_cancellation_is_heard_between_heartbeats_and_kept_by_a_run_that_was_quicker(
+    bench, tmp_path, monkeypatch, listen_every_s
+):
+    monkeypatch.setattr(heartbeat, "LISTEN_EVERY_S", listen_every_s)
+    bench.runner = bench.make_runner("worker-1", heartbeat_s=60)
+    seconds = 600 if listen_every_s < 1 else 2
+    job_id, thread = bench.start("nap", seconds=seconds, started=str(tmp_path / "pid"))
+    wait_for(tmp_path / "pid")
+    bench.jobs.cancel(SYSTEM, job_id)
+    thread.join(12)
+    assert not thread.is_alive()
+    job = bench.get(job_id)
+    assert (job.status, job.result) == (JobStatus.CANCELLED, None)
 
 
 def test_a_stopping_worker_waits_a_while_then_gives_its_job_back_and_another_takes_it_up(

@@ -11,7 +11,7 @@ from app.jobs.job import Asked, JobError, Note
 from app.jobs.records import RunRecords
 from app.jobs.service import JobService
 from app.jobs.states import JobStatus
-from app.jobs.store import JobStore, LeaseLost
+from app.jobs.store import Cancelled, JobStore, LeaseLost
 
 SPEC = {"source": "starter:x"}
 
@@ -214,6 +214,18 @@ def test_a_cancelled_job_whose_worker_dies_does_not_run_again(jobs, store):
     time.sleep(0.01)
     assert store.requeue_stalled() == []
     assert jobs.get(SYSTEM, job.id).status is JobStatus.CANCELLED
+
+
+def test_what_was_cancelled_does_not_succeed_but_may_fail(database, jobs, store):
+    job = jobs.create(SYSTEM, kind="import", spec=SPEC)
+    claimed = store.claim(job.id, holder="w1", lease_s=20)
+    jobs.cancel(SYSTEM, job.id)
+    assert store.asked(job.id, claimed.token) is Asked.CANCEL
+    with pytest.raises(Cancelled):
+        finish(database, store, claimed, JobStatus.SUCCEEDED, result={})
+    assert jobs.get(SYSTEM, job.id).status is JobStatus.RUNNING
+    finish(database, store, claimed, JobStatus.FAILED, error=JobError(code="import_refused", message="no"))
+    assert jobs.get(SYSTEM, job.id).status is JobStatus.FAILED
 
 
 def test_an_ended_job_cannot_be_cancelled(database, jobs, store):
