@@ -87,14 +87,34 @@ def fine_tune(client: httpx.Client, spec: dict[str, Any]) -> dict[str, Any]:
     return {"job": job, "report": report.json(), "seconds": seconds}
 
 
+def compress(client: httpx.Client, model: str, dataset: str, precision: str) -> dict[str, Any]:
+    """Run one job; what its certificate says of both graphs, or why it was refused."""
+    spec = {"model": model, "precision": precision, "dataset": dataset}
+    created = client.post("/v1/jobs", json={"kind": "compress", "spec": spec})
+    check(created)
+    job = _ended(client, f"/v1/jobs/{created.json()['id']}", poll_s=0.5)
+    if job["status"] != "succeeded":
+        return {"refused": job["error"]["message"]}
+    name, _, number = job["result"]["model"].partition(":")
+    certificate = client.get(f"/v1/models/{name}/versions/{number}/artifacts/certificate.json")
+    check(certificate)
+    said = certificate.json()
+    return {"agreement": said["agreement"], "size_bytes": said["size_bytes"], **said["compared_with"]}
+
+
 def finish(client: httpx.Client, path: str, *, poll_s: float = 0.5) -> dict[str, Any]:
     """The job at its end. Raises SystemExit when it failed."""
+    job = _ended(client, path, poll_s=poll_s)
+    if job["status"] != "succeeded":
+        raise SystemExit(f"{path}: {json.dumps(job['error'])}")
+    return job
+
+
+def _ended(client: httpx.Client, path: str, *, poll_s: float) -> dict[str, Any]:
     while True:
         job: dict[str, Any] = client.get(path).json()
-        if job["status"] == "succeeded":
+        if job["status"] in {"succeeded", "failed", "cancelled"}:
             return job
-        if job["status"] in {"failed", "cancelled"}:
-            raise SystemExit(f"{path}: {json.dumps(job['error'])}")
         time.sleep(poll_s)
 
 

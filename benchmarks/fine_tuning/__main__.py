@@ -4,8 +4,8 @@ A service of its own starts on an empty data directory and imports its starter. 
 becomes a data set; each recipe trains on it with each seed, one job after the other. Every figure comes from
 the job object and the report that the service publishes; the held-out split is the data set's own. Segmenters
 are asked for the masks of the held-out pictures over HTTP besides, also before training, and what enlarges
-for larger ones. Baselines that need no service are measured first. All is appended to `results.jsonl` with
-machine and commit.
+for larger ones. Some models are compressed by jobs. Baselines that need no service are measured first.
+All is appended to `results.jsonl` with machine and commit.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import httpx
 from benchmarks.fine_tuning.sets import SETS, STARTER, RecipeSet
 from benchmarks.machine import machine_facts
 from benchmarks.results import Results
-from benchmarks.running_service import fine_tune, make_dataset, service, wait_for_model
+from benchmarks.running_service import compress, fine_tune, make_dataset, service, wait_for_model
+from models.manifest import Precision
 
 HERE = Path(__file__).parent
 _MARKS = ("accuracy", "macro_f1", "pixel_accuracy", "mean_iou", "mean_dice", "psnr", "ssim", "cubic_psnr")
@@ -81,9 +82,13 @@ def _measure(
         for seed in asked.seeds:
             done = fine_tune(client, {**spec, "task": chosen.task, "dataset": dataset, "seed": seed})
             results.write("job", recipe=recipe, seed=seed, **_figures(done))
+            model = done["job"]["fine_tuned_model"]
             if chosen.judge is not None:
-                judged = chosen.judge(client, done["job"]["fine_tuned_model"], archive)
-                results.write("judged", recipe=recipe, seed=seed, **judged)
+                results.write("judged", recipe=recipe, seed=seed, **chosen.judge(client, model, archive))
+            if recipe in chosen.compressed and seed == asked.seeds[0]:
+                for precision in Precision:
+                    facts = compress(client, f"{model}:1", dataset, precision)
+                    results.write("compressed", recipe=recipe, seed=seed, precision=precision, **facts)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class RecipeSet:
     """What a served model gets right of the archive's held-out pictures, asked over HTTP."""
     before: tuple[str, ...] = ()
     """Models that are judged before anything is trained."""
+    compressed: tuple[str, ...] = ()
+    """Recipes whose first model is compressed by jobs, calibrated and compared on the same data set."""
 
 
 def _run_example(script: str, *options: str) -> Callable[[Path], Path]:
@@ -74,8 +76,17 @@ SETS: Mapping[str, RecipeSet] = {
                 "model": "lenet5",
                 "adapter": {"method": "full"},
             },
+            "resnet50 from scratch": {
+                "model": "resnet50",
+                "adapter": {"method": "full"},
+                "image_size": 64,
+                "batch_size": 64,
+                "n_epochs": 1,
+                "precision": "bf16",
+            },
         },
         baselines={"linear": measure_linear},
+        compressed=("lora", "resnet50 from scratch"),
     ),
     "composites": RecipeSet(
         make=_run_example("composites.py", "--train", "320"),

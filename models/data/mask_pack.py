@@ -200,18 +200,8 @@ class _Making:
         return report
 
     def _write_pairs(self, writer: PackWriter, progress: Callable[[float], None]) -> None:
-        for item in self._old_items:
-            assert self._previous is not None
-            where = writer.add_mask(self._previous.read_mask(item))
-            writer.add(
-                self._previous.read(item),
-                name=item.name,
-                label=item.label,
-                split=item.split,
-                width=item.width,
-                height=item.height,
-                mask=where,
-            )
+        if self._previous is not None:
+            writer.add_pack(self._previous)
         done, total = 0, max(1, len(self._found.pairs))
         for at, source in enumerate(self._sources):
             wanted = {pair.entry_name: (pair, split) for pair, split in self._dealt() if pair.source == at}
@@ -225,7 +215,7 @@ class _Making:
                     split=split,
                     width=pair.width,
                     height=pair.height,
-                    mask=masks[entry.name],
+                    beside=masks[entry.name],
                 )
                 done += 1
                 progress(COUNTED + (1 - COUNTED) * done / total)
@@ -236,7 +226,7 @@ class _Making:
         limits = DataLimits().image  # they have been checked
         levels = self._labelling.levels
         return {
-            picture: writer.add_mask(write_mask(levels[read_mask(data, limits)]))
+            picture: writer.add_beside(write_mask(levels[read_mask(data, limits)]))
             for picture, _, data in source.mask_files(wanted.keys())
         }
 

@@ -96,12 +96,8 @@ class PackWriter:
     ) -> None:
         self._file.close()
 
-    def add_mask(self, data: bytes) -> tuple[int, int]:
-        """Append a mask; what `add` is to be told of it."""
-        return self.add_beside(data)
-
     def add_beside(self, data: bytes) -> tuple[int, int]:
-        """Append what belongs to an image; where it is."""
+        """Append what belongs to an image, a mask or a small picture; what `add` is to be told of it."""
         where = self._file.tell(), len(data)
         self._file.write(data)
         return where
@@ -115,17 +111,32 @@ class PackWriter:
         split: Split,
         width: int,
         height: int,
-        mask: tuple[int, int] | None = None,
+        beside: tuple[int, int] | None = None,
     ) -> None:
-        """Append one encoded image."""
+        """Append one encoded image. `beside`: where its mask is, or in a pack of pairs its small picture."""
         sha256 = hashlib.sha256(data).hexdigest()
-        item = Item(name, label, split, sha256, width, height, self._file.tell(), len(data), mask)
+        mask, small = (beside, None) if self._ratio is None else (None, beside)
+        item = Item(name, label, split, sha256, width, height, self._file.tell(), len(data), mask, small)
         self._file.write(data)
         self._items.append(item)
 
-    def pair_last(self, small: tuple[int, int]) -> None:
-        """Say where the small picture is of the image that was added last."""
-        self._items[-1] = self._items[-1]._replace(small=small)
+    def add_pack(self, pack: "Pack") -> None:
+        """Append all images of another pack, with what belongs to them."""
+        for item in pack.items:
+            beside = None
+            if item.mask is not None:
+                beside = self.add_beside(pack.read_mask(item))
+            elif item.small is not None:
+                beside = self.add_beside(pack.read_small(item))
+            self.add(
+                pack.read(item),
+                name=item.name,
+                label=item.label,
+                split=item.split,
+                width=item.width,
+                height=item.height,
+                beside=beside,
+            )
 
     def finish(self) -> None:
         """Write the index and have everything on disk."""

@@ -232,19 +232,8 @@ class _Making:
         return report
 
     def _write_pictures(self, writer: PackWriter, progress: Callable[[float], None]) -> None:
-        for item in self._old_items:
-            assert self._previous is not None
-            small = None if item.small is None else writer.add_beside(self._previous.read_small(item))
-            writer.add(
-                self._previous.read(item),
-                name=item.name,
-                label=0,
-                split=item.split,
-                width=item.width,
-                height=item.height,
-            )
-            if small is not None:
-                writer.pair_last(small)
+        if self._previous is not None:
+            writer.add_pack(self._previous)
         done, total = 0, max(1, len(self._pictures))
         chosen = list(zip(self._pictures, self._chosen, strict=True))
         for at, source in enumerate(self._sources):
@@ -259,9 +248,8 @@ class _Making:
                     split=split,
                     width=picture.width,
                     height=picture.height,
+                    beside=None if picture.small_name is None else smalls[picture.small_name],
                 )
-                if picture.small_name is not None:
-                    writer.pair_last(smalls[picture.small_name])
                 done += 1
                 progress(_READ + (1 - _READ) * done / total)
 

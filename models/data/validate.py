@@ -266,16 +266,8 @@ class _Making:
         return report
 
     def _write_images(self, writer: PackWriter, steps: _Steps) -> None:
-        for item in self._old_items:
-            assert self._previous is not None
-            writer.add(
-                self._previous.read(item),
-                name=item.name,
-                label=item.label,
-                split=item.split,
-                width=item.width,
-                height=item.height,
-            )
+        if self._previous is not None:
+            writer.add_pack(self._previous)
         index = {label: at for at, label in enumerate(self._labels)}
         wanted: list[dict[str, tuple[_Image, Split]]] = [{} for _ in self._sources]
         for image, split in zip(self._images, self._chosen, strict=True):

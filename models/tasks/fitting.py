@@ -137,17 +137,10 @@ class _Plan(NamedTuple):
         return decoded, slices[0], slices[1]
 
     def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Cut and resample decoded pixels (h, w, 3) to the tensor's size; a view where cutting is enough."""
+        """Cut and resample decoded pixels (h, w, 3) to the content's size; a view where cutting is enough."""
         decoded = pixels.shape[0], pixels.shape[1]
         cut = self.cut if self.cut and self.cut[0] == decoded else self._find_cut(decoded)
-        content = pixels[cut[1], cut[2]] if cut else self._resampled(pixels)
-        if self.content == self.tensor:
-            return content
-        tensor = np.zeros((*self.tensor, 3), np.uint8)
-        (rows, columns), (height, width) = self.content, self.tensor
-        top, left = (height - rows) // 2, (width - columns) // 2
-        tensor[top : top + rows, left : left + columns] = content
-        return tensor
+        return pixels[cut[1], cut[2]] if cut else self._resampled(pixels)
 
     def _resampled(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = pixels.shape[:2]
@@ -178,7 +171,20 @@ class OpenedImage(NamedTuple):
         small = self.plan.fit(stored_pixels(self.data, self.header, at_least=self.plan.at_least))
         if self.header.orientation != 1:
             small = upright(small, self.header.orientation)
+        if self.plan.content != self.plan.tensor:
+            tensor = self.plan.tensor
+            small = _framed(small, tensor[::-1] if self.header.orientation >= 5 else tensor)
         if out is None:
             return small.copy()
         np.copyto(out, small)
         return out
+
+
+def _framed(content: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """In the middle of a black tensor of `size`; the narrower margins, where one pixel is over, are above and
+    on the left of the picture as it is seen."""
+    rows, columns = content.shape[:2]
+    top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    tensor = np.zeros((*size, 3), np.uint8)
+    tensor[top : top + rows, left : left + columns] = content
+    return tensor

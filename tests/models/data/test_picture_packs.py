@@ -170,9 +170,7 @@ def test_packs_without_small_pictures_keep_the_bytes_of_releases_that_knew_none(
     for name, ratio in (("one", None), ("two", 2)):
         with PackWriter(tmp_path / name, ["picture"], ratio=ratio) as writer:
             where = writer.add_beside(b"small") if ratio else None
-            writer.add(b"large", name="a", label=0, split=Split.TRAIN, width=8, height=8)
-            if where:
-                writer.pair_last(where)
+            writer.add(b"large", name="a", label=0, split=Split.TRAIN, width=8, height=8, beside=where)
             writer.finish()
     plain, paired = ((tmp_path / name).read_bytes() for name in ("one", "two"))
     assert b"ratio" not in plain

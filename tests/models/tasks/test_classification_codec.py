@@ -103,6 +103,17 @@ def test_pad_leaves_black_margins_around_the_whole_picture() -> None:
     assert not tensor[40:].any()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_that_was_turned_lies_in_padding_where_the_same_one_lies_that_was_not(
+    orientation: int,
+) -> None:
+    pads = codec(height=33, width=33, fit="pad")
+    turned = saved(Image.new("RGB", (66, 40), "white"), "PNG", exif=exif(orientation))
+    seen = Image.new("RGB", (66, 40) if orientation < 5 else (40, 66), "white")  # margins of 6 and 7 pixels
+
+    np.testing.assert_array_equal(pads.decode(turned), pads.decode(saved(seen, "PNG")))
+
+
 def test_squash_keeps_the_corners_and_crop_cuts_them_off() -> None:
     marked = np.full((100, 200, 3), 255, np.uint8)
     marked[:, :40] = 0

@@ -50,7 +50,7 @@ def write_mask_pack(path, *, labels=("ground", "red", "blue"), training=12, othe
                     split=split,
                     width=SIDE,
                     height=SIDE,
-                    mask=writer.add_mask(write_mask(mask)),
+                    beside=writer.add_beside(write_mask(mask)),
                 )
         writer.finish()
     return Pack(path)

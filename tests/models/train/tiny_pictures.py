@@ -47,9 +47,9 @@ def write_picture_pack(path, *, training=8, others=3, ratio=None):
                 large = stripes(chance, side=SIDE // 12 * 12)
                 small = None if ratio is None else writer.add_beside(encoded(smaller(large, ratio)))
                 size = {"width": large.shape[1], "height": large.shape[0]}
-                writer.add(encoded(large), name=f"{split}/{at}.png", label=0, split=split, **size)
-                if small is not None:
-                    writer.pair_last(small)
+                writer.add(
+                    encoded(large), name=f"{split}/{at}.png", label=0, split=split, beside=small, **size
+                )
         writer.finish()
     return Pack(path)
 
