@@ -11,6 +11,7 @@ from app.jobs.service import JobService
 from app.settings import Settings
 from tests.workers.misbehaving_kinds import KINDS
 from workers.job_task import JobRunner
+from workers.nursery import Nursery
 from workers.workplace import Workplace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,12 +20,13 @@ REPOSITORY = Path(__file__).parents[2]
 class Bench:
     """A runner, its parts, and ways to look at what it does."""
 
-    def __init__(self, settings, database):
+    def __init__(self, settings, database, nursery):
         self.settings = settings
         self.database = database
         self.rung = []
         self.jobs = JobService(database, self.rung.append)
-        self.place = Workplace.of(settings, database, kinds=KINDS, holder="worker-1")
+        place = Workplace.of(settings, database, kinds=KINDS, holder="worker-1")
+        self.place = replace(place, nursery=nursery)
         self.store = self.place.store
         self.objects = self.place.objects
         self.registry = self.place.registry
@@ -55,17 +57,23 @@ class Bench:
         return [event.data["to"] for event in self.jobs.events(SYSTEM, job_id) if event.kind == "state"]
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """One for all benches: each would import the same."""
+    nursery = Nursery(threads=1)
+    yield nursery
+    nursery.end()
+
+
 @pytest.fixture
-def bench(tmp_path, sqlite_url, monkeypatch):
+def bench(tmp_path, sqlite_url, monkeypatch, nursery):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # the child has to find `tests`
     monkeypatch.chdir(tmp_path)
     settings = Settings(
         _env_file=None, data_dir=tmp_path / "data", database_url=sqlite_url, heartbeat_s=0.1, cpu_threads=1
     )
     database = Database(sqlite_url)
-    bench = Bench(settings, database)
-    yield bench
-    bench.place.nursery.end()
+    yield Bench(settings, database, nursery)
     database.close()
 
 

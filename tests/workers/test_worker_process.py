@@ -1,6 +1,7 @@
 """Whole worker processes, as `athanor worker` and the supervisor start them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,13 +124,23 @@ def test_sigterm_gives_the_job_back_within_five_seconds_and_the_next_worker_take
     assert workers.get(job_id).attempts == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_an_idle_worker_ends_on_a_signal(make_workers, number):
-    workers = make_workers()
-    process = workers.start()
-    workers.wait_succeeded(workers.nap())
-    process.send_signal(number)
-    assert process.wait(5) == 0
+def test_an_idle_worker_has_imported_neither_torch_nor_a_kind_and_ends_on_a_signal(
+    make_workers, sqlite_url, tmp_path
+):
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    idle = []
+    for number in numbers:  # each with a database of its own, or one might run all jobs
+        copied = shutil.copy(sqlite_url.removeprefix("sqlite:///"), tmp_path / f"{number.name}.db")
+        idle.append(make_workers(data_dir=tmp_path / number.name, database_url=f"sqlite:///{copied}"))
+    processes = [workers.start() for workers in idle]
+    for workers, process in zip(idle, processes, strict=True):
+        workers.wait_succeeded(workers.nap())
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "libtorch" not in maps
+        assert "onnxruntime" not in maps
+    for process, number in zip(processes, numbers, strict=True):
+        process.send_signal(number)
+    assert [process.wait(5) for process in processes] == [0, 0, 0]
 
 
 def test_the_job_of_a_killed_worker_is_taken_up_by_another(make_workers):
@@ -190,12 +201,3 @@ def test_a_worker_on_a_database_without_tables_says_what_to_do(make_workers, tmp
     workers = make_workers(database_url=f"sqlite:///{tmp_path / 'empty.db'}")
     assert workers.start().wait(20) == 1
     assert "athanor migrate" in workers.log.read_text()
-
-
-def test_an_idle_worker_has_imported_neither_torch_nor_a_kind(make_workers):
-    workers = make_workers()
-    process = workers.start()
-    workers.wait_succeeded(workers.nap())
-    maps = Path(f"/proc/{process.pid}/maps").read_text()
-    assert "libtorch" not in maps
-    assert "onnxruntime" not in maps

@@ -53,7 +53,7 @@ def fuzzer(url, folder, choice, examples):
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_nothing_answers_outside_its_schema(tmp_path, examples):
     with gateway(tmp_path, default_classifier="quick") as world:
         publish_colours(world.registry, tmp_path / "quick", name="quick")
