@@ -121,6 +121,14 @@ SETS: Mapping[str, RecipeSet] = {
         judge=judge_masks,
         recipes={
             "unet_small": {**_SMALL_UNET, "image_size": 224, "batch_size": 4, "n_epochs": 30},
+            "unet_small in windows": {
+                **_SMALL_UNET,
+                "fit": "tiles",
+                "image_size": 64,
+                "batch_size": 16,
+                "n_epochs": 50,
+                "learning_rate": 2e-3,
+            },
         },
         baselines={"thresholds halfway": measure_middles, "best thresholds": measure_thresholds},
     ),

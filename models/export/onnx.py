@@ -58,9 +58,11 @@ def export_segmenter(
     *,
     origin: Origin,
     masks: MaskFacts,
+    tiles: TileFacts | None = None,
 ) -> Manifest:
-    """The same for a network that gives a map per label, (n, C, h, w). Raises ExportFailed."""
-    return _export(network, preprocessing, labels, path, origin=origin, masks=masks)
+    """The same for a network that gives a map per label, (n, C, h, w). With `tiles` height and width are
+    free, and the maps are as large as the picture. Raises ExportFailed."""
+    return _export(network, preprocessing, labels, path, origin=origin, masks=masks, tiles=tiles)
 
 
 def export_restorer(network: nn.Module, tiles: TileFacts, path: Path, *, origin: Origin) -> Manifest:
@@ -99,23 +101,28 @@ def _export(
     *,
     origin: Origin,
     masks: MaskFacts | None,
+    tiles: TileFacts | None = None,
 ) -> Manifest:
     network.eval()
-    example = torch.zeros(2, 3, preprocessing.height, preprocessing.width)
+    sides = (preprocessing.height, preprocessing.width) if tiles is None else _EXAMPLE_SIDES
+    example = torch.zeros(2, 3, *sides)
     with torch.inference_mode():
         classes, *map_size = network(example[:1]).shape[1:]
     if classes != len(labels):
         raise ExportFailed(f"The network gives {classes} values; there are {len(labels)} labels.")
-    bare = _trace(network, example, path.with_name(f".bare-{path.name}"))
-    entry, leaves = (
-        Entry(name=bare.graph.input[0].name),
-        Exit(name=bare.graph.output[0].name, classes=classes, map_size=tuple(map_size)),
-    )
+    if tiles is not None and tuple(map_size) != sides:
+        raise ExportFailed(f"The network's maps are {map_size} of {sides}; windows need one of each pixel.")
+    bare = _trace(network, example, path.with_name(f".bare-{path.name}"), free_sides=tiles is not None)
+    entry = Entry(name=bare.graph.input[0].name)
+    shape = tuple(map_size) if tiles is None else None
+    leaves = Exit(name=bare.graph.output[0].name, classes=classes, map_size=shape)
     _write(to_served_form(bare, preprocessing, entry=entry, leaves=leaves, batch=None), path)
-    facts = tensor_facts(preprocessing, classes=classes, batch=None, map_size=tuple(map_size))
+    facts = tensor_facts(
+        preprocessing, classes=classes, batch=None, map_size=(-1, -1) if shape is None else shape
+    )
     task = Task.CLASSIFICATION if masks is None else Task.SEGMENTATION
     made = _manifest(network, preprocessing, labels, origin=origin, task=task, facts=facts)
-    return made.model_copy(update={"masks": masks})
+    return made.model_copy(update={"masks": masks, "tiles": tiles})
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:

@@ -175,6 +175,25 @@ def to_bytes(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
     return shares.astype(np.uint8)
 
 
+def blended(
+    pixels: NDArray[np.uint8],
+    grid: TileGrid,
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    *,
+    channels: int = 3,
+    before_each: Callable[[], None] = lambda: None,
+) -> Iterator[NDArray[np.float32]]:
+    """Rows of the result from top to bottom, (k, width, channels): one window after the other through `run`,
+    (1, h, w, 3) uint8 to (1, channels, h', w')."""
+    blender = RowBlender(grid, channels=channels)
+    for row in range(grid.rows):
+        for column in range(grid.columns):
+            before_each()
+            piece = run(grid.window(pixels, row, column)[None])[0]
+            blender.add(row, column, piece.transpose(1, 2, 0))
+        yield blender.finish(row)
+
+
 def tiled(
     pixels: NDArray[np.uint8],
     grid: TileGrid,
@@ -182,12 +201,6 @@ def tiled(
     *,
     before_each: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Rows of the result from top to bottom, and of how many windows: one window after the other through
-    `run`, (1, h, w, 3) uint8 to (1, 3, h', w') in 0..1."""
-    blender = RowBlender(grid)
-    for row in range(grid.rows):
-        for column in range(grid.columns):
-            before_each()
-            piece = run(grid.window(pixels, row, column)[None])[0]
-            blender.add(row, column, piece.transpose(1, 2, 0))
-        yield to_bytes(blender.finish(row)), grid.columns
+    """The same of colours in 0..1, in 8 bits, and of how many windows each piece of it is."""
+    for rows in blended(pixels, grid, run, before_each=before_each):
+        yield to_bytes(rows), grid.columns

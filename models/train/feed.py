@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 from time import perf_counter
@@ -29,12 +29,11 @@ from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
 from models.train.chance import Purpose, generator
 from models.train.changing import Changes
+from models.train.kept import CACHE_SHARE
 from models.train.memory import available_bytes
 from models.train.resolve import ResolvedSpec
 from models.train.spec import Choice
 
-CACHE_SHARE = 0.25
-"""Of the memory that is free when a source is made."""
 _MOST_THREADS = 8
 
 
@@ -84,6 +83,18 @@ class Reading:
     """That make batches ahead."""
     cache_bytes: int | None = None
     """For decoded pictures, as many as fit; None: a share of the free memory."""
+
+    @classmethod
+    def for_training(cls, spec: ResolvedSpec, *, cache_bytes: int | None = None) -> "Reading":
+        """As a run reads what it learns from."""
+        return cls(
+            batch_size=spec.batch_size,
+            seed=spec.seed,
+            sampler=spec.sampler,
+            augmentation=spec.augmentation,
+            threads=spec.threads,
+            cache_bytes=cache_bytes,
+        )
 
 
 class NumberedBatches(ABC):
@@ -196,20 +207,10 @@ class PackSource(NumberedBatches):
         """
         if (preprocessing.height, preprocessing.width) != (spec.image_size, spec.image_size):
             raise ValueError(f"preprocessing for {preprocessing.height} pixels, run for {spec.image_size}")
-        is_training = split is Split.TRAIN
-        return cls(
-            pack,
-            pack.of(split),
-            preprocessing=preprocessing,
-            reading=Reading(
-                batch_size=spec.batch_size,
-                seed=spec.seed,
-                sampler=spec.sampler if is_training else None,
-                augmentation=spec.augmentation if is_training else (),
-                threads=spec.threads,
-                cache_bytes=cache_bytes,
-            ),
-        )
+        reading = Reading.for_training(spec, cache_bytes=cache_bytes)
+        if split is not Split.TRAIN:
+            reading = replace(reading, sampler=None, augmentation=())
+        return cls(pack, pack.of(split), preprocessing=preprocessing, reading=reading)
 
     @property
     def pictures(self) -> int:

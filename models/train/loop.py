@@ -39,10 +39,10 @@ from models.train.choosing import Best
 from models.train.feed import Batch, BatchSource
 from models.train.objective import build_loss, validate
 from models.train.parts import ParameterGroup
-from models.train.patches import WholePictures
 from models.train.predict import Stopped
 from models.train.reproducible import reproducible
 from models.train.resolve import ResolvedSpec
+from models.train.sources import HeldOut
 
 
 class Interrupted(Exception):
@@ -90,7 +90,7 @@ class TrainRun:
     adapted: Trainable
     spec: ResolvedSpec
     batches: BatchSource
-    validation: BatchSource | WholePictures | None = None
+    validation: HeldOut | None = None
     """Chooses the best weights; without it the last ones are."""
     resume: Path | None = None
     """A checkpoint of this run."""
@@ -285,7 +285,7 @@ class _Training:
         self._row_s, self._row_step = now_s, self._step
         return row
 
-    def _validate(self, source: BatchSource | WholePictures) -> dict[str, float]:
+    def _validate(self, source: HeldOut) -> dict[str, float]:
         live = self._average.swap_into(self._network) if self._average is not None else {}
         try:
             metrics = validate(self._network, source, self._spec, should_stop=self._hooks.should_stop)

@@ -22,11 +22,10 @@ from models.data.pack import Pack, Split
 from models.manifest import Preprocessing, TileFacts
 from models.train.averaging import Average
 from models.train.checkpoint import copy_into
-from models.train.feed import even_sizes
+from models.train.feed import PackSource, even_sizes
 from models.train.loop import Trainable, build_optimizer
 from models.train.memory import available_bytes, peak_bytes, reset_peak, resident_bytes
 from models.train.objective import build_loss
-from models.train.patches import WholePictures
 from models.train.reproducible import reproducible
 from models.train.resolve import ResolvedSpec
 from models.train.sources import held_out_source, training_source
@@ -101,7 +100,7 @@ def measure(
     tiles: TileFacts | None = None,
 ) -> Estimate:
     """Take a few steps on real pictures and put everything back. `preprocessing` is `spec.sized(…)`; `tiles`:
-    only of super-resolution."""
+    of networks that take windows."""
     network = adapted.network
     free, held_bytes = available_bytes(), resident_bytes()
     with reproducible(threads=spec.threads):
@@ -129,7 +128,7 @@ class _Feed:
         self._source = training_source(pack, spec, preprocessing=preprocessing, tiles=tiles)
         validation = held_out_source(pack, Split.VALIDATION, spec, preprocessing=preprocessing, tiles=tiles)
         self.validated = (
-            validation.patches if isinstance(validation, WholePictures) else sum(validation.batch_sizes)
+            sum(validation.batch_sizes) if isinstance(validation, PackSource) else validation.patches
         )
         """What a validation costs, in pictures, or patches, of training's size."""
         self.is_cached, self.pictures = self._source.is_cached, self._source.pictures

@@ -7,12 +7,14 @@ from torch import nn
 
 from models.catalogue import Kind
 from models.manifest import Task
-from models.train.feed import BatchSource
+from models.train.mask_patches import WholeMasks
 from models.train.parts import Loss
 from models.train.patches import WholePictures
-from models.train.predict import mask_metrics, predict, predict_masks, validation_metrics
+from models.train.predict import mask_metrics, predict, validation_metrics
 from models.train.predict_pictures import picture_metrics, predict_pictures
+from models.train.predict_windows import predict_masks_of
 from models.train.resolve import ResolvedSpec
+from models.train.sources import HeldOut
 
 
 def build_loss(spec: ResolvedSpec, device: torch.device) -> Loss:
@@ -27,7 +29,7 @@ def build_loss(spec: ResolvedSpec, device: torch.device) -> Loss:
 
 def validate(
     network: nn.Module,
-    source: BatchSource | WholePictures,
+    source: HeldOut,
     spec: ResolvedSpec,
     *,
     should_stop: Callable[[], bool],
@@ -44,8 +46,9 @@ def validate(
             return {"valid_loss": float("nan"), "valid_psnr": 0.0, "valid_psnr_gain": 0.0}
     if spec.task is Task.SEGMENTATION:
         try:
-            answers = predict_masks(network, source, precision=spec.precision, should_stop=should_stop)
+            answers = predict_masks_of(network, source, precision=spec.precision, should_stop=should_stop)
             return mask_metrics(answers, labels=len(spec.labels))
         except ValueError:  # maps that are not finite
             return {"valid_loss": float("nan"), "valid_accuracy": 0.0, "valid_miou": 0.0}
+    assert not isinstance(source, WholeMasks)
     return validation_metrics(*predict(network, source, precision=spec.precision, should_stop=should_stop))

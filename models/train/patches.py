@@ -11,8 +11,7 @@ memory together, the later ones are decoded anew for each patch.
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from threading import Lock
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +22,8 @@ from models.data.pack import Item, Pack, Split
 from models.manifest import TileFacts
 from models.tasks.images import ImageLimits, decode_image
 from models.train.chance import Purpose, generator
-from models.train.feed import CACHE_SHARE, Batch, NumberedBatches, Reading
-from models.train.memory import available_bytes
+from models.train.feed import Batch, NumberedBatches, Reading
+from models.train.kept import Decoded, Kept
 from models.train.resolve import ResolvedSpec, patches_of
 from models.train.spec import Degradation
 
@@ -65,38 +64,19 @@ def degraded(small: Levels, degradation: Degradation | None, chance: np.random.G
     return small
 
 
-class _Pairs:
-    """Decoded pictures of some items with their small ones, the first ones kept. Thread-safe."""
+class _Pairs(Kept[Pair]):
+    """Pictures of a data set for super-resolution, with their small ones."""
 
     def __init__(self, pack: Pack, items: Sequence[Item], scale: int, cache_bytes: int | None) -> None:
-        self._pack, self._items, self._scale = pack, items, scale
-        budget = int(CACHE_SHARE * available_bytes()) if cache_bytes is None else cache_bytes
-        self._kept: dict[int, Pair | None] = {}
-        self.cache_bytes = 0
-        for index, item in enumerate(items):
-            size = item.width * item.height * 3
-            if self.cache_bytes + size + size // scale**2 > budget:
-                break
-            self._kept[index] = None
-            self.cache_bytes += size + size // scale**2
-        self._locks = [Lock() for _ in items]
-        self.is_cached = len(self._kept) == len(items)
+        self._scale = scale
+        super().__init__(pack, items, cache_bytes)
 
-    def __len__(self) -> int:
-        return len(self._items)
+    def _bytes_of(self, item: Item) -> int:
+        size = item.width * item.height * 3
+        return size + size // self._scale**2
 
-    def get(self, index: int) -> Pair:
-        """Not to be written into. Raises ImageError for a picture that cannot be decoded."""
-        if index not in self._kept:
-            return self._decode(index)
-        with self._locks[index]:  # two threads would decode it twice
-            pair = self._kept[index]
-            if pair is None:
-                pair = self._kept[index] = self._decode(index)
-            return pair
-
-    def _decode(self, index: int) -> Pair:
-        item, scale = self._items[index], self._scale
+    def _decode(self, item: Item) -> Pair:
+        scale = self._scale
         large = decode_image(self._pack.read(item), limits=ImageLimits())
         if item.small is not None:
             return Pair(large, decode_image(self._pack.read_small(item), limits=ImageLimits()))
@@ -105,9 +85,48 @@ class _Pairs:
         return Pair(large, smaller(large, scale))
 
 
-class PatchSource(NumberedBatches):
-    """Batches of patches: images are small ones (n, 3, h, w), targets large ones (n, 3, scale h, scale w),
-    both in 0..1."""
+class Patches(NumberedBatches, Generic[Decoded]):
+    """Batches of parts of pictures at random places: in an epoch as many of each as would cover it."""
+
+    def __init__(self, items: Sequence[Item], whole: Kept[Decoded], *, side: int, reading: Reading) -> None:
+        """`side`: of patches, pixels of `items`."""
+        self._owners = np.repeat(np.arange(len(items)), [patches_of(item, side) for item in items])
+        labels = np.array([item.label for item in items], np.int64)
+        super().__init__(labels[self._owners], reading)
+        self._whole = whole
+
+    @property
+    def pictures(self) -> int:
+        """Those that patches are of."""
+        return len(self._whole)
+
+    @property
+    def is_cached(self) -> bool:
+        """All are kept."""
+        return self._whole.is_cached
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of pictures and what belongs to them."""
+        return self._whole.cache_bytes
+
+    def pictures_in(self, number: int) -> int:
+        """Those that its patches are of."""
+        return len(np.unique(self._owners[self._chosen(number)[2]]))
+
+    def _wholes(self, number: int) -> Iterator[tuple[Decoded, np.random.Generator]]:
+        """Of each patch of a batch what it is of, and what decides over it."""
+        epoch, start, chosen = self._chosen(number)
+        for place, owner in enumerate(self._owners[chosen].tolist()):
+            chance = generator(self._reading.seed, Purpose.AUGMENTATION, epoch, start + place)
+            yield self._whole.get(owner), chance
+
+    def _count(self, number: int) -> int:
+        return self._sizes[number % len(self._sizes)]
+
+
+class PatchSource(Patches[Pair]):
+    """Images are small ones (n, 3, h, w), targets large ones (n, 3, scale h, scale w), both in 0..1."""
 
     def __init__(
         self,
@@ -120,39 +139,15 @@ class PatchSource(NumberedBatches):
         degradation: Degradation | None = None,
     ) -> None:
         """`side`: of large patches, pixels, a multiple of `scale`."""
-        self._owners = np.repeat(np.arange(len(items)), [patches_of(item, side) for item in items])
-        super().__init__(np.zeros(len(self._owners), np.int64), reading)
+        super().__init__(items, _Pairs(pack, items, scale, reading.cache_bytes), side=side, reading=reading)
         self._degradation, self._scale, self._side = degradation, scale, side // scale
-        self._pairs = _Pairs(pack, items, scale, reading.cache_bytes)
-
-    @property
-    def pictures(self) -> int:
-        """Those that patches are of."""
-        return len(self._pairs)
-
-    @property
-    def is_cached(self) -> bool:
-        """All are kept."""
-        return self._pairs.is_cached
-
-    @property
-    def cache_bytes(self) -> int:
-        """Of pictures and small ones."""
-        return self._pairs.cache_bytes
-
-    def pictures_in(self, number: int) -> int:
-        """Those that its patches are of."""
-        return len(np.unique(self._owners[self._chosen(number)[2]]))
 
     def load(self, number: int) -> Batch:
         """As NumberedBatches's."""
-        epoch, start, chosen = self._chosen(number)
         side, scale = self._side, self._scale
-        images, small_rows = _empty(len(chosen), side)
-        targets, large_rows = _empty(len(chosen), side * scale)
-        for place, owner in enumerate(self._owners[chosen].tolist()):
-            chance = generator(self._reading.seed, Purpose.AUGMENTATION, epoch, start + place)
-            large, small = self._pairs.get(owner)
+        images, small_rows = empty_pictures(self._count(number), side)
+        targets, large_rows = empty_pictures(self._count(number), side * scale)
+        for place, ((large, small), chance) in enumerate(self._wholes(number)):
             top, left = (int(chance.integers(length - side + 1)) for length in small.shape[:2])
             low = degraded(small[top : top + side, left : left + side], self._degradation, chance)
             top, left, wide = top * scale, left * scale, side * scale
@@ -162,7 +157,7 @@ class PatchSource(NumberedBatches):
         return Batch(images, targets)
 
 
-def _empty(count: int, side: int) -> tuple[torch.Tensor, NDArray[np.float32]]:
+def empty_pictures(count: int, side: int) -> tuple[torch.Tensor, NDArray[np.float32]]:
     """(n, 3, side, side), channels last, in torch's own memory, and the same as NumPy sees it,
     (n, side, side, 3)."""
     tensor = torch.empty((count, 3, side, side), memory_format=torch.channels_last)
@@ -201,12 +196,6 @@ def patch_source(pack: Pack, spec: ResolvedSpec, tiles: TileFacts) -> PatchSourc
         pack.of(Split.TRAIN),
         scale=tiles.scale,
         side=spec.image_size,
-        reading=Reading(
-            batch_size=spec.batch_size,
-            seed=spec.seed,
-            sampler=spec.sampler,
-            augmentation=spec.augmentation,
-            threads=spec.threads,
-        ),
+        reading=Reading.for_training(spec),
         degradation=spec.degradation,
     )

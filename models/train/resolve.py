@@ -21,7 +21,7 @@ from pydantic import Field
 from models.catalogue.architectures import Architecture
 from models.data.masks import read_mask
 from models.data.pack import Item, Pack, Split
-from models.manifest import Preprocessing, Task
+from models.manifest import Preprocessing, Task, TileFacts
 from models.tasks.image_facts import ImageLimits
 from models.train.spec import Choice, SpecError, TrainSpec
 
@@ -84,6 +84,10 @@ fewer epochs are enough."""
 _SMALLEST_SIDE = 96
 """Networks that halve the sides five times see nothing in less."""
 _ROUND_SIDE = 16
+_LEAST_WINDOW = 256
+"""Pixels a side: of smaller ones most would be their surroundings."""
+_CONTEXT_STEP = 8
+"""Twice this, and so a window, is a multiple of what any network of segmentation asks for."""
 _ENLARGEMENT = 1.75
 """Small pictures, of their shorter side: beyond that time goes and nothing is seen."""
 _CHECKPOINTS = 20
@@ -121,7 +125,7 @@ class ResolvedSpec(TrainSpec):
         told = self.model_dump(mode="json", exclude={"checkpoint_every_steps", "log_every_steps"})
         if self.head_rate_scale == 1:
             del told["head_rate_scale"]  # checkpoints of release 0.1.0 know no such thing
-        for later in ("scale", "degradation"):  # nor these
+        for later in ("scale", "degradation", "fit"):  # nor these
             if told[later] is None:
                 del told[later]
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -131,10 +135,23 @@ class ResolvedSpec(TrainSpec):
         base cuts off is a habit of its own data."""
         if self.task is Task.SUPER_RESOLUTION:
             return preprocessing  # windows have many sizes
-        size: dict[str, object] = {"height": self.image_size, "width": self.image_size, "crop": 1.0}
+        tiles = self.mask_tiles
+        side = self.image_size if tiles is None else tiles.window
+        size: dict[str, object] = {"height": side, "width": side, "crop": 1.0}
         if self.task is Task.SEGMENTATION:
-            size["fit"] = "squash"  # masks are of the whole picture
+            size["fit"] = "squash" if tiles is None else "tiles"  # masks are of the whole picture
         return preprocessing.model_copy(update=size)
+
+    @property
+    def mask_tiles(self) -> TileFacts | None:
+        """Of segmentation in windows: how pictures go through the network, which sees as much around what a
+        window contributes as an eighth of it."""
+        if self.fit != "tiles":
+            return None
+        window = max(_LEAST_WINDOW, self.image_size)
+        context = window // (8 * _CONTEXT_STEP) * _CONTEXT_STEP
+        side = (window - 2 * context) // _ROUND_SIDE * _ROUND_SIDE
+        return TileFacts(scale=1, side=side, context=context, overlap=context // 2)
 
     def weights_by_label(self) -> list[float] | None:
         """Class weights in the order of the labels; of a lone label of masks after that of the rest."""
@@ -150,9 +167,9 @@ def resolve(
     *,
     pack: Pack,
     is_pretrained: bool = True,
-    scale: int | None = None,
+    tiles: TileFacts | None = None,
 ) -> ResolvedSpec:
-    """Fill all gaps. What memory and time allow is measured later. `scale`: of a base that has one.
+    """Fill all gaps. What memory and time allow is measured later. `tiles`: of a base that takes windows.
 
     Raises:
         SpecError: the spec does not go with the data or the base.
@@ -162,19 +179,23 @@ def resolve(
     images = training.total()
     if images == 0:
         raise SpecError("The data set has no training images.", param="training_file")
-    chosen: dict[str, object] = {}
-    is_patched = spec.task is Task.SUPER_RESOLUTION
-    if is_patched:
-        chosen["scale"] = settled_scale(spec, architecture, ratio=pack.ratio, own=scale)
-        chosen["image_size"] = side = _patch_side(spec, architecture, pack)
-        images = sum(patches_of(item, side) for item in pack.of(Split.TRAIN))
+    is_restorer = spec.task is Task.SUPER_RESOLUTION
+    fit = spec.fit or (None if tiles is None or is_restorer else "tiles")
+    chosen: dict[str, object] = {"fit": fit}
+    if is_restorer:
+        own = None if tiles is None else tiles.scale
+        chosen["scale"] = settled_scale(spec, architecture, ratio=pack.ratio, own=own)
+        side = _patch_side(spec, architecture, pack)
     else:
-        chosen["image_size"] = _image_size(spec, architecture, pack, is_pretrained)
-    batch_size = min(spec.batch_size or (_PATCHES if is_patched else _BATCH), images)
+        side = _image_size(spec, architecture, pack, is_pretrained)
+    if is_restorer or fit == "tiles":
+        images = sum(patches_of(item, side) for item in pack.of(Split.TRAIN))
+    batch_size = min(spec.batch_size or (_PATCHES if is_restorer else _BATCH), images)
     steps_per_epoch = ceil(ceil(images / batch_size) / spec.accumulate_steps)
     n_epochs = spec.n_epochs or _epochs(spec, images, steps_per_epoch, is_pretrained)
     total_steps = min(n_epochs * steps_per_epoch, spec.max_steps or n_epochs * steps_per_epoch)
     chosen |= {
+        "image_size": side,
         "augmentation": _augmentation(spec, images),
         "learning_rate": spec.learning_rate or default_learning_rate(spec, architecture, is_pretrained),
         "head_rate_scale": spec.head_rate_scale or _head_rate_scale(spec, is_pretrained),

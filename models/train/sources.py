@@ -1,18 +1,24 @@
 """What a run reads of a data set, by its task."""
 
 from models.data.pack import Pack, Split
-from models.manifest import Preprocessing, TileFacts
-from models.train.feed import NumberedBatches, PackSource
+from models.manifest import Preprocessing, Task, TileFacts
+from models.train.feed import BatchSource, NumberedBatches, PackSource
+from models.train.mask_patches import WholeMasks, mask_patch_source
 from models.train.patches import WholePictures, patch_source
 from models.train.resolve import ResolvedSpec
+
+HeldOut = BatchSource | WholePictures | WholeMasks
+"""What marks can be made from."""
 
 
 def training_source(
     pack: Pack, spec: ResolvedSpec, *, preprocessing: Preprocessing, tiles: TileFacts | None = None
 ) -> NumberedBatches:
-    """Batches of the training split; `tiles`: only of super-resolution."""
-    if tiles is not None:
+    """Batches of the training split; `tiles`: of networks that take windows."""
+    if tiles is not None and spec.task is Task.SUPER_RESOLUTION:
         return patch_source(pack, spec, tiles)
+    if tiles is not None:
+        return mask_patch_source(pack, spec, preprocessing)
     return PackSource.of(pack, Split.TRAIN, spec, preprocessing=preprocessing)
 
 
@@ -23,8 +29,10 @@ def held_out_source(
     *,
     preprocessing: Preprocessing,
     tiles: TileFacts | None = None,
-) -> PackSource | WholePictures:
+) -> PackSource | WholePictures | WholeMasks:
     """What marks are made from."""
-    if tiles is not None:
+    if tiles is not None and spec.task is Task.SUPER_RESOLUTION:
         return WholePictures(pack, split, spec, tiles)
+    if tiles is not None:
+        return WholeMasks(pack, split, spec, preprocessing=preprocessing, tiles=tiles)
     return PackSource.of(pack, split, spec, preprocessing=preprocessing)

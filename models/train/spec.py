@@ -107,7 +107,12 @@ class TrainSpec(BaseModel):
     accumulate_steps: int = Field(default=1, ge=1, le=1024)
     """Batches whose gradients make one step."""
     image_size: int | None = Field(default=None, ge=16, le=1024)
-    """Side of the square input, pixels; of super-resolution, of the large patches that are learnt from."""
+    """Side of the square input, pixels; of super-resolution, of the large patches that are learnt from, with
+    `fit` = `tiles` of the patches of pictures with masks."""
+    fit: Literal["squash", "tiles"] | None = None
+    """Of segmentation: `squash`, which null means but for a base that takes windows: pictures are learnt from
+    and answered at `image_size`, whatever their sides; `tiles`: both at their own size, in patches of
+    `image_size` and in windows."""
     scale: int | None = Field(default=None, ge=2, le=4)
     """Of super-resolution: how many times larger pictures become; null: as base or pairs say, or 2."""
     degradation: Degradation | None = None
@@ -135,6 +140,8 @@ class TrainSpec(BaseModel):
                     raise ValueError(f"{name}: only super-resolution has one")
         elif self.class_weights is not None:
             raise ValueError("class_weights: super-resolution has no classes")
+        if self.fit is not None and self.task is not Task.SEGMENTATION:
+            raise ValueError("fit: only segmentation has one")
         loss = self.loss.row(Kind.LOSS)
         told = self.loss.told(Kind.LOSS)
         if self.class_weights is not None and getattr(told, "cross_entropy_weight", None) == 0:

@@ -21,9 +21,12 @@ from models.export.eager import run_eager
 from models.manifest import Task
 from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
+from models.train.feed import PackSource
+from models.train.mask_patches import WholeMasks
 from models.train.patches import WholePictures
-from models.train.predict import Stopped, predict, predict_masks
+from models.train.predict import Stopped, predict
 from models.train.predict_pictures import enlarged, predict_pictures
+from models.train.predict_windows import predict_masks_of, said_by, shares_of
 from workers.context import Interrupted, JobContext, Json
 from workers.kinds.fine_tune_prepare import Prepared
 
@@ -75,10 +78,11 @@ def mark(context: JobContext, prepared: Prepared) -> Marked:
                 pictures.add(one.made, one.wanted, one.small, name=one.name)
             return Marked(split, pictures.evaluation())
         if prepared.spec.task is not Task.SEGMENTATION:
+            assert isinstance(source, PackSource)
             logits, targets = predict(network, source, should_stop=stop)
             return Marked(split, evaluate(logits, targets, pack.labels, names))
         tally = MaskTally(len(pack.labels))
-        for answered in predict_masks(network, source, should_stop=stop):
+        for answered in predict_masks_of(network, source, should_stop=stop):
             tally.add(answered.said, answered.wanted)
         return Marked(split, tally.evaluation(pack.labels, names))
     except Stopped as error:
@@ -118,6 +122,11 @@ def _crops(prepared: Prepared, split: Split, indices: set[int]) -> dict[int, byt
 
 def _mask_picture(prepared: Prepared, split: Split, index: int, limits: ImageLimits) -> bytes:
     pack, how = prepared.data.pack, prepared.base.preprocessing
+    source = prepared.held_out(split)
+    if isinstance(source, WholeMasks):
+        whole = source.picture(index)
+        said = said_by(shares_of(prepared.adapted.network, whole.pixels, source))
+        return beside_each_other(whole.pixels, whole.mask, said)
     item = pack.of(split)[index]
     pixels = ImageFitter(how, limits).decode(pack.read(item))
     (maps,) = run_eager(prepared.adapted.network.eval(), how, pixels[None])

@@ -46,7 +46,8 @@ class Base:
     labels: tuple[str, ...] = ()
     """Of the base's head."""
     tiles: TileFacts | None = None
-    """Of super-resolution: how windows go through the network. From scratch, known once that is built."""
+    """How windows go through the network, if it takes them. Of super-resolution from scratch, known once that
+    is built."""
 
     def sized(self, spec: ResolvedSpec) -> "Base":
         """The same at the run's image size."""

@@ -21,6 +21,7 @@ from models.data.pack import Pack, Split
 from models.manifest import Task, TileFacts
 from models.train.checkpoint import read_facts
 from models.train.feed import NumberedBatches, PackSource
+from models.train.mask_patches import WholeMasks
 from models.train.measure import Estimate, measure
 from models.train.patches import WholePictures
 from models.train.resolve import ResolvedSpec, resolve
@@ -44,7 +45,7 @@ class Prepared:
         base = self.base
         return training_source(self.data.pack, self.spec, preprocessing=base.preprocessing, tiles=self.tiles)
 
-    def held_out(self, split: Split) -> PackSource | WholePictures:
+    def held_out(self, split: Split) -> PackSource | WholePictures | WholeMasks:
         """Another split, for marks."""
         base = self.base
         return held_out_source(
@@ -53,8 +54,8 @@ class Prepared:
 
     @property
     def tiles(self) -> TileFacts | None:
-        """Only of super-resolution."""
-        return self.base.tiles if self.spec.task is Task.SUPER_RESOLUTION else None
+        """Of networks that take windows."""
+        return self.base.tiles if self.spec.task is Task.SUPER_RESOLUTION else self.spec.mask_tiles
 
 
 def prepare(context: JobContext) -> tuple[Prepared, Estimate | None]:
@@ -99,7 +100,7 @@ def build(context: JobContext, order: FineTuneOrder, *, checkpoint: Path | None)
                 base.architecture,
                 pack=data.pack,
                 is_pretrained=base.state is not None,
-                scale=None if base.tiles is None else base.tiles.scale,
+                tiles=base.tiles,
             )
         base = base.sized(spec)
         network = _network(spec, base, data.pack)

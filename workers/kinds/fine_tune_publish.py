@@ -157,11 +157,13 @@ def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str
     model = context.work_dir / MODEL_FILE
     origin = Origin(architecture=base.architecture.timm, source=base.source, licence=base.licence)
     labels = prepared.data.pack.labels
-    if prepared.tiles is not None:
+    if prepared.spec.task is Task.SUPER_RESOLUTION:
+        assert prepared.tiles is not None
         manifest = export_restorer(merged, prepared.tiles, model, origin=origin)
     elif prepared.spec.task is Task.SEGMENTATION:
         masks = MaskFacts(activation="sigmoid" if len(labels) == 1 else "softmax")
-        manifest = export_segmenter(merged, base.preprocessing, labels, model, origin=origin, masks=masks)
+        how, tiles = base.preprocessing, prepared.tiles
+        manifest = export_segmenter(merged, how, labels, model, origin=origin, masks=masks, tiles=tiles)
     else:
         manifest = export_classifier(merged, base.preprocessing, labels, model, origin=origin)
     weights = context.work_dir / WEIGHTS_FILE

@@ -18,6 +18,8 @@ from models.manifest import REFERENCE_FILE, Task, TileFacts
 from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
 from models.tasks.tiles import TileGrid
+from models.train.feed import PackSource
+from models.train.mask_patches import WholeMasks
 from models.train.patches import WholePictures
 from workers.context import JobContext
 from workers.kinds.fine_tune_prepare import Prepared
@@ -27,7 +29,7 @@ _SAMPLES = 32
 _MOST_MAP_BYTES = 8 << 20
 """Of all their maps or results together: fewer pictures then, and a file of a size to keep."""
 _WINDOW_SIDE = 48
-"""Of the part of a small picture that goes through a network of super-resolution, pixels."""
+"""Of the part of a picture that goes through a network that takes windows, pixels."""
 
 
 class _Samples(NamedTuple):
@@ -44,7 +46,7 @@ def write_run_reference(
     tiles, preprocessing = prepared.tiles, prepared.base.preprocessing
     samples = _pictures(prepared, limits) if tiles is None else _windows(prepared, tiles)
     outputs = run_eager(prepared.adapted.network.eval(), preprocessing, samples.images)
-    labels = prepared.data.pack.labels if tiles is None else ()
+    labels = () if prepared.spec.task is Task.SUPER_RESOLUTION else prepared.data.pack.labels
     has_labels = prepared.spec.task is Task.CLASSIFICATION
     answers = tuple(labels[at] for at in outputs.argmax(axis=1)) if has_labels else ("",) * len(outputs)
     path = context.work_dir / REFERENCE_FILE
@@ -80,17 +82,21 @@ def _pictures(prepared: Prepared, limits: ImageLimits) -> _Samples:
 
 
 def _windows(prepared: Prepared, tiles: TileFacts) -> _Samples:
-    """The middles of small pictures, all of one size."""
+    """The middles of what the network is shown, all of one size."""
     source = prepared.held_out(_split(prepared))
-    assert isinstance(source, WholePictures)
+    assert not isinstance(source, PackSource)
     window = _WINDOW_SIDE + 2 * tiles.surround
-    chosen = _spread(len(source.batch_sizes), _MOST_MAP_BYTES // (12 * (window * tiles.scale) ** 2))
-    smalls = [source.pair(index).small for index in chosen]
-    side = min(_WINDOW_SIDE, *(min(small.shape[:2]) for small in smalls))
+    maps = source.labels if isinstance(source, WholeMasks) else 3
+    chosen = _spread(len(source.batch_sizes), _MOST_MAP_BYTES // (4 * maps * (window * tiles.scale) ** 2))
+    shown = [
+        source.pair(index).small if isinstance(source, WholePictures) else source.picture(index).pixels
+        for index in chosen
+    ]
+    side = min(_WINDOW_SIDE, *(min(pixels.shape[:2]) for pixels in shown))
     encoded, images = [], []
-    for small in smalls:
-        top, left = ((length - side) // 2 for length in small.shape[:2])
-        part = np.ascontiguousarray(small[top : top + side, left : left + side])
+    for pixels in shown:
+        top, left = ((length - side) // 2 for length in pixels.shape[:2])
+        part = np.ascontiguousarray(pixels[top : top + side, left : left + side])
         png = BytesIO()
         Image.fromarray(part).save(png, "PNG")
         encoded.append(png.getvalue())

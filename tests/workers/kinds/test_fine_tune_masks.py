@@ -17,8 +17,9 @@ from models.evaluate.report import MaskReport, read_report
 from models.export.parity import verify
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Task
-from models.tasks.images import ImageLimits
-from models.tasks.segmentation import SegmentationCodec
+from models.tasks.images import ImageLimits, decode_image
+from models.tasks.segmentation import SegmentationCodec, TiledSegmentationCodec
+from models.tasks.tiles import TileGrid
 from tests.models.train.tiny_masks import write_mask_pack
 from tests.packs import publish_pack
 from tests.workers.kinds.training_place import TrainingPlace
@@ -161,6 +162,46 @@ def test_a_segmenter_is_a_base_and_keeps_its_head_for_the_same_labels(place_of):
     assert spec["adapter"]["method"] == "lora"
     assert outcome.publish.manifest.architecture == "unet_tiny"
     assert WEIGHTS_FILE in outcome.publish.artifacts
+
+
+def test_a_training_in_windows_answers_pictures_of_any_size_at_their_own(place_of):
+    place = place_of("ground", "red", "blue")
+    order = place.order(fit="tiles", image_size=16, batch_size=16)
+    outcome = run(place.context(order))
+    manifest, files = outcome.publish.manifest, outcome.publish.artifacts
+    assert outcome.result["mean_iou"] > 0.8
+    assert (manifest.preprocessing.fit, manifest.tiles.scale) == ("tiles", 1)
+    assert manifest.inputs[0].shape == (-1, -1, -1, 3)
+    assert manifest.outputs[0].shape == (-1, 3, -1, -1)
+    assert outcome.publish.certificate.level is Level.CERTIFIED
+    assert report_of(outcome).spec["training_images"] == 12 * 4
+    codec, session = TiledSegmentationCodec(manifest, ImageLimits()), ServedSession(files[MODEL_FILE])
+    tally = MaskTally(3)
+    for item in place.pack.of(Split.TEST):
+        pixels = decode_image(place.pack.read(item), limits=ImageLimits())
+        grid = TileGrid(*pixels.shape[:2], manifest.tiles)
+        (shares,) = codec.encode_batch(session.run(grid.window(pixels, 0, 0)[None]), [None])
+        around = manifest.tiles.context
+        said = shares[around : around + item.height, around : around + item.width].argmax(axis=2)
+        tally.add(said[None].astype(np.uint8), fit_mask(place.pack.read_mask(item), *said.shape)[None])
+    assert tally.mean_iou == pytest.approx(outcome.result["mean_iou"], abs=1e-3)
+    page = files["report.html"].read_text()
+    assert page.count("data:image/jpeg;base64,") == 12
+
+    published = place.publish(outcome)
+    again = run(place.context(place.order(model=str(published), image_size=16, n_epochs=1)))
+    assert again.publish.manifest.tiles == manifest.tiles
+    squashed = run(place.context(place.order(model=str(published), fit="squash", n_epochs=1)))
+    assert squashed.publish.manifest.tiles is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", FAMILIES)
+def test_a_network_of_each_family_learns_in_windows(place_of, model):
+    place = place_of("ground", "red", "blue")
+    outcome = run(place.context(place.order(model=model, fit="tiles", n_epochs=15, learning_rate=0.003)))
+    assert outcome.result["mean_iou"] > 0.5
+    assert outcome.publish.certificate.level is Level.CERTIFIED
 
 
 def test_a_network_that_cannot_have_that_size_is_refused_before_the_first_step(place_of):

@@ -1,0 +1,95 @@
+"""What a network says of whole pictures: in windows whose shares are blended, as masks are served."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.data.masks import Mask
+from models.data.pack import IGNORED
+from models.tasks.tiles import TileGrid, blended
+from models.train.feed import BatchSource
+from models.train.mask_patches import WholeMasks
+from models.train.patches import Levels
+from models.train.predict import Answered, Stopped, predict_masks
+
+_LEAST_SHARE = 1e-7
+"""Of the right label, where its logarithm is taken."""
+
+
+def predict_masks_of(
+    network: nn.Module,
+    source: BatchSource | WholeMasks,
+    *,
+    precision: str = "fp32",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Answered]:
+    """`predict_masks` or `predict_whole_masks`, by the source."""
+    if isinstance(source, WholeMasks):
+        return predict_whole_masks(network, source, precision=precision, should_stop=should_stop)
+    return predict_masks(network, source, precision=precision, should_stop=should_stop)
+
+
+def predict_whole_masks(
+    network: nn.Module,
+    source: WholeMasks,
+    *,
+    precision: str = "fp32",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Answered]:
+    """Answers for all pictures, in order, one at a time. Leaves the network in eval mode.
+
+    Raises Stopped when `should_stop`, asked before every window, says so; ValueError for what is not finite.
+    """
+    for pixels, mask in source:
+        shares = shares_of(network, pixels, source, precision=precision, should_stop=should_stop)
+        counts = mask != IGNORED
+        cost = -np.log(np.maximum(_of_the_right(shares, mask)[counts], _LEAST_SHARE)).sum(dtype=np.float64)
+        yield Answered(said_by(shares)[None], mask[None], float(cost), int(counts.sum()))
+
+
+def shares_of(
+    network: nn.Module,
+    pixels: Levels,
+    source: WholeMasks,
+    *,
+    precision: str = "fp32",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> NDArray[np.float32]:
+    """Shares (h, w, labels) of one picture (h, w, 3). Raises as `predict_whole_masks`."""
+    network.eval()
+    device = next(network.parameters()).device
+
+    def run(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Not inference mode: what a network keeps from it could not be used in training afterwards.
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            maps = network(source.normalised(windows).to(device)).float()
+        if not bool(torch.isfinite(maps).all()):
+            raise ValueError("the network's maps are not finite")
+        shares: NDArray[np.float32] = (maps.softmax(1) if source.labels > 1 else maps.sigmoid()).cpu().numpy()
+        return shares
+
+    def ask() -> None:
+        if should_stop():
+            raise Stopped
+
+    grid = TileGrid(pixels.shape[0], pixels.shape[1], source.tiles)
+    rows = blended(pixels, grid, run, channels=source.labels, before_each=ask)
+    return np.concatenate(list(rows))
+
+
+def said_by(shares: NDArray[np.float32]) -> Mask:
+    """(h, w): index of the largest share; of a lone label 1 where it has more than half."""
+    largest = shares[..., 0] > 0.5 if shares.shape[2] == 1 else shares.argmax(axis=2)
+    return np.asarray(largest, np.uint8)
+
+
+def _of_the_right(shares: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """(h, w): share of the label that the mask names; anything where it names none."""
+    if shares.shape[2] == 1:
+        own = shares[..., 0]
+        return np.where(mask == 1, own, 1 - own)
+    named = np.where(mask == IGNORED, 0, mask)[..., None].astype(np.int64)
+    return np.take_along_axis(shares, named, axis=2)[..., 0]
