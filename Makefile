@@ -30,7 +30,7 @@ serve: $(VENV)/.serve ## set up what is missing and run the service on http://12
 test: $(VENV)/.dev ## set up what is missing and run the tests, on two cores
 	@OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-pages: $(VENV)/.dev ## run every block of the pages of examples, as the tests run the README's
+pages: $(VENV)/.dev ## run every block of the README and of the pages of examples
 	@$(BIN)/pytest -m slow tests/docs
 
 slow: $(VENV)/.dev ## the tests that take minutes: whole matrices, trainings under kill -9

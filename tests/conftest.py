@@ -18,7 +18,7 @@ from tests.servers import postgres_server, redis_server, s3_server
 
 REPOSITORY = Path(__file__).parents[1]
 LONGEST_FIRST = (
-    "tests/docs/test_readme.py",
+    "tests/workers/kinds/test_import_segmenter.py",
     "tests/e2e/test_checkpoints.py",
     "tests/app/api/test_hostile_images.py",
     "tests/e2e/test_fine_tuning.py",
@@ -40,7 +40,7 @@ LONGEST_FIRST = (
     "tests/models/train/test_training_loop.py",
 )
 """Files that take ten seconds and more. A process that runs tests gets whole files: were these the last, the
-other would wait for the one that runs them."""
+other would wait for the one that runs them. The very first begins with the first start that others share."""
 
 
 def pytest_configure():

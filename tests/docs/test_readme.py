@@ -65,9 +65,8 @@ def make_means(target: str) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "page", [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
-)
+@pytest.mark.slow  # `make pages`
+@pytest.mark.parametrize("page", PAGES)
 def test_every_block_does_what_the_page_says(reader, page):
     found = steps(REPOSITORY / page)
     assert len(found) >= PAGES[page], [step.command for step in found]

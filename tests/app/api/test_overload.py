@@ -23,8 +23,8 @@ def test_at_twice_the_capacity_answers_go_on_and_refusals_are_honest(tmp_path):
                 body=body,
                 expected=b'"label":"green"',
             )
-            capacity = await generator.closed(16, 3.0)
-            overload = await generator.open(3 * capacity.statuses[200] / capacity.seconds, 6.0)
+            capacity = await generator.closed(16, 2.0)
+            overload = await generator.open(3 * capacity.statuses[200] / capacity.seconds, 4.0)
             generator.close()
             return overload
 

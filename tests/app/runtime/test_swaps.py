@@ -14,8 +14,8 @@ SWAPS = 200
 FIRST_LABELS = COLOURS
 SECOND_LABELS = ("rouge", "vert", "bleu")
 LABELS_OF = {"swap:1": FIRST_LABELS, "swap:2": SECOND_LABELS}
-CLIENTS = 6
-PAUSE_S = 0.01
+CLIENTS = 4
+PAUSE_S = 0.02
 """Of a client between two requests: some are always in flight, and the machine has time to swap."""
 
 
