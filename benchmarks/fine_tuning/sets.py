@@ -111,7 +111,14 @@ SETS: Mapping[str, RecipeSet] = {
         starters=(),
         judge=judge_masks,
         recipes={
-            "unet_small": {**_SMALL_UNET, "image_size": 96, "batch_size": 16, "n_epochs": 6},
+            "unet_small": {
+                **_SMALL_UNET,
+                "image_size": 96,
+                "batch_size": 16,
+                "n_epochs": 8,
+                "learning_rate": 3e-3,
+                "loss": {"method": "dice", "cross_entropy_weight": 1.0},
+            },
         },
     ),
     "mni152": RecipeSet(
