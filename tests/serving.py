@@ -2,11 +2,9 @@
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,9 @@ from app.runtime.plan import Plan, machine_key, serving_cores
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
 from app.storage.objects import ObjectStore
+from tests.forked_gateway import GatewayForge
+
+_FORGE = GatewayForge()
 
 
 def free_port() -> int:
@@ -98,32 +99,25 @@ def gateway(folder: Path, **settings) -> Iterator[World]:
             _env_file=None,
         )
     )
-    log = (folder / "gateway.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.gateway"],
-        env=environment(world.settings),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=Path(__file__).parent.parent,
-    )
-    world.process = psutil.Process(process.pid)
+    log = folder / "gateway.log"
+    process = world.process = _FORGE.start(environment(world.settings), log=log)
     try:
-        _wait_until_live(world.url, process, folder / "gateway.log")
+        _wait_until_live(world.url, process, log)
         yield world
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        finally:
-            process.kill()
-            world.database.close()
-            log.close()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+            try:
+                process.wait(15)
+            finally:
+                process.kill()
+        world.database.close()
 
 
-def _wait_until_live(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_live(url: str, process: psutil.Process, log: Path) -> None:
     for _ in range(400):
-        if process.poll() is not None:
-            raise AssertionError(f"the gateway ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+        if not process.is_running():
+            raise AssertionError(f"the gateway ended:\n{log.read_text()[-3000:]}")
         try:
             if httpx.get(f"{url}/health/live").status_code == 200:
                 return

@@ -3,7 +3,7 @@ import tomllib
 from pathlib import Path
 
 PROMISES = tomllib.loads(Path("tests/must_show.toml").read_text())
-LINES = {"serving": [*range(1, 11)], "training": [*range(1, 12)], "vision": [1, 3, 4, 5, 8]}
+LINES = {"serving": [*range(1, 11)], "training": [*range(1, 12)], "vision": [1, 3, 4, 5, 6, 8]}
 """Of vision those that are shown so far."""
 ALL = {f"{part}.{name}": shown for part, promises in PROMISES.items() for name, shown in promises.items()}
 
