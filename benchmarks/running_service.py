@@ -94,12 +94,14 @@ def compress(client: httpx.Client, model: str, dataset: str, precision: str) -> 
     check(created)
     job = _ended(client, f"/v1/jobs/{created.json()['id']}", poll_s=0.5)
     if job["status"] != "succeeded":
-        return {"refused": job["error"]["message"]}
+        return {"error": job["error"]}
     name, _, number = job["result"]["model"].partition(":")
     certificate = client.get(f"/v1/models/{name}/versions/{number}/artifacts/certificate.json")
     check(certificate)
     said = certificate.json()
-    return {"agreement": said["agreement"], "size_bytes": said["size_bytes"], **said["compared_with"]}
+    compared = said["compared_with"]
+    before = {"size_before_bytes": compared.pop("size_bytes"), "size_bytes": said["size_bytes"]}
+    return {"agreement": said["agreement"], **before, **compared}
 
 
 def finish(client: httpx.Client, path: str, *, poll_s: float = 0.5) -> dict[str, Any]:

@@ -319,7 +319,10 @@ class Attempt:
         has reached nothing fails."""
         reached = self._persist(lambda: self._place.records.checkpoints(self._job.id))
         status = JobStatus.PAUSED if reached else JobStatus.FAILED
-        self._end(status, error=error if isinstance(error, JobError) else JobError.of(error))
+        try:
+            self._end(status, error=error if isinstance(error, JobError) else JobError.of(error))
+        except Cancelled:
+            self._end(JobStatus.CANCELLED)
 
     def _out_of_time(self) -> JobError:
         message = f"It ran {self._heartbeat.ran_s:.0f} s, and was given {self._job.time_limit_s:g} s."

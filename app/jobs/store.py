@@ -31,6 +31,10 @@ _HINT = "The job's log file says what it did last; a lack of memory is the likel
 _WORKER_LOST = JobError(code=FailureCode.WORKER_LOST, message="its worker fell silent", hint=_HINT)
 
 
+_AFTER = {Asked.CANCEL: JobStatus.CANCELLED, Asked.PAUSE: JobStatus.PAUSED, None: JobStatus.QUEUED}
+"""What becomes of a job whose run has left off, by what was asked of it."""
+
+
 class Cancelled(Exception):
     """Somebody cancelled the job while it ran."""
 
@@ -117,14 +121,17 @@ class JobStore:
     def asked(self, job_id: str, token: int) -> Asked | None:
         """What somebody asked of the job, without a write. Raises LeaseLost."""
         with self._database.read() as session:
-            row = session.scalar(select(JobRow).where(*held(job_id, token)))
+            runs = (*held(job_id, token), JobRow.status == JobStatus.RUNNING.value)
+            row = session.scalar(select(JobRow).where(*runs))
             if row is None:
                 raise LeaseLost(job_id)
             return _asked(row)
 
     def check(self, session: Session, job_id: str, token: int) -> None:
-        """Raise LeaseLost, and so undo the caller's transaction, unless the run still owns its job."""
-        write_held(session, job_id, token, {})
+        """Raise LeaseLost, and so undo the caller's transaction, unless the run still owns its job; Cancelled
+        if somebody has cancelled that."""
+        if write_held(session, job_id, token, {}).cancel_requested:
+            raise Cancelled(job_id)
 
     def finish(
         self,
@@ -140,27 +147,28 @@ class JobStore:
         """End the run, inside the caller's transaction: what it published is committed with it or not at all.
         A job that is paused, for want of disk, keeps the error as its reason until it goes on.
 
-        Raises LeaseLost, and Cancelled for a success that comes after a cancellation: whoever asked for that
-        was told that it will be.
+        Raises LeaseLost, and Cancelled for a success or a pause that comes after a cancellation: whoever
+        asked for that was told that it will be.
         """
         values: Json = {"result": result, "error": error.to_dict() if error else None, **_ran(ran_s)}
+        if status in (JobStatus.SUCCEEDED, JobStatus.PAUSED):
+            self.check(session, job_id, token)
         if status is JobStatus.SUCCEEDED:
-            if write_held(session, job_id, token, {}).cancel_requested:
-                raise Cancelled(job_id)
             values["progress"] = 1.0
         message = error.message if error else status.value
         if not move(session, JobStatus.RUNNING, status, *held(job_id, token), message=message, values=values):
             raise LeaseLost(job_id)
 
     def give_back(self, job_id: str, token: int, *, reason: str, ran_s: float | None = None) -> JobStatus:
-        """The run has left off, and did nothing wrong: the attempt does not count. Somebody asked to pause:
-        the job is paused; else it is queued again at once. Raises LeaseLost.
+        """The run has left off, and did nothing wrong: the attempt does not count. Somebody asked to
+        cancel or to pause: the job is cancelled or paused; else it is queued again at once. Raises LeaseLost.
         """
         with self._database.begin() as session:
             row = write_held(session, job_id, token, _ran(ran_s))
-            after = JobStatus.PAUSED if row.pause_requested else JobStatus.QUEUED
+            asked = _asked(row)
+            after = _AFTER[asked]
             values: Json = {"attempts": JobRow.attempts - 1, "rung_at": database_now()}
-            message = "paused" if row.pause_requested else reason
+            message = reason if asked is None else after.value
             move(session, JobStatus.RUNNING, after, *held(job_id, token), message=message, values=values)
             return after
 

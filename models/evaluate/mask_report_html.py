@@ -29,11 +29,12 @@ def render_masks(report: MaskReport, *, pictures: Mapping[int, bytes] | None = N
 def _verdict(report: MaskReport) -> Markup:
     evaluation = report.evaluation
     held_out = "held-out" if report.split == "test" else "validation"
+    size = "the pictures'" if report.spec.get("fit") == "tiles" else "the network's"
     return joined(
         "Masks of ",
         tag("b", f"{count(evaluation.samples)} {held_out} pictures"),
-        f" overlap with the answers by {percent(evaluation.mean_iou)} of what both cover (mean IoU, at the"
-        " network's own size). Saying “",
+        f" overlap with the answers by {percent(evaluation.mean_iou)} of what both cover (mean IoU, at"
+        f" {size} own size). Saying “",
         foreign(evaluation.baseline.label),
         f"” everywhere would reach {percent(evaluation.baseline.mean_iou)}.",
     )

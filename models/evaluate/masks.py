@@ -63,7 +63,7 @@ class ConstantAnswer(_Frozen):
 
 
 class MaskEvaluation(_Frozen):
-    """Marks of masks, at the network's own size."""
+    """Marks of masks, at the network's own size, or at the pictures' if that takes them in windows."""
 
     samples: int = Field(ge=1)
     pixels: int = Field(ge=0)

@@ -7,6 +7,7 @@ A picture that is smaller than a patch goes on with its border's pixels, which b
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,11 @@ from models.data.masks import Mask, read_mask
 from models.data.pack import IGNORED, Item, Pack, Split
 from models.manifest import Preprocessing, TileFacts
 from models.tasks.images import ImageLimits, decode_image
+from models.tasks.tiles import TileGrid
 from models.train.feed import Batch, Reading
 from models.train.kept import Kept
 from models.train.patches import Levels, Patches, empty_pictures
-from models.train.resolve import ResolvedSpec, patches_of
+from models.train.resolve import ResolvedSpec
 
 
 class Labelled(NamedTuple):
@@ -97,8 +99,9 @@ class WholeMasks:
         self._how, self.tiles = preprocessing, tiles
         self.batch_sizes: Sequence[int] = [1] * len(items)
         self.cache_bytes = self._whole.cache_bytes
-        self.patches = sum(patches_of(item, spec.image_size) for item in items)
-        """Of training's size that would cover them: what validating costs."""
+        pixels = sum(TileGrid(item.height, item.width, tiles).window_pixels for item in items)
+        self.patches = ceil(pixels / spec.image_size**2)
+        """Of training's size that have as many pixels as all windows: what validating costs."""
 
     def __iter__(self) -> Iterator[Labelled]:
         for index in range(len(self._whole)):

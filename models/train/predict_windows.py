@@ -44,10 +44,14 @@ def predict_whole_masks(
     Raises Stopped when `should_stop`, asked before every window, says so; ValueError for what is not finite.
     """
     for pixels, mask in source:
-        shares = shares_of(network, pixels, source, precision=precision, should_stop=should_stop)
-        counts = mask != IGNORED
-        cost = -np.log(np.maximum(_of_the_right(shares, mask)[counts], _LEAST_SHARE)).sum(dtype=np.float64)
-        yield Answered(said_by(shares)[None], mask[None], float(cost), int(counts.sum()))
+        said, cost, top = np.empty_like(mask), 0.0, 0
+        for rows in shares_of(network, pixels, source, precision=precision, should_stop=should_stop):
+            wanted = mask[top : top + len(rows)]
+            right = _of_the_right(rows, wanted)[wanted != IGNORED]
+            cost -= float(np.log(np.maximum(right, _LEAST_SHARE)).sum(dtype=np.float64))
+            said[top : top + len(rows)] = said_by(rows)
+            top += len(rows)
+        yield Answered(said[None], mask[None], cost, int((mask != IGNORED).sum()))
 
 
 def shares_of(
@@ -57,8 +61,9 @@ def shares_of(
     *,
     precision: str = "fp32",
     should_stop: Callable[[], bool] = lambda: False,
-) -> NDArray[np.float32]:
-    """Shares (h, w, labels) of one picture (h, w, 3). Raises as `predict_whole_masks`."""
+) -> Iterator[NDArray[np.float32]]:
+    """Shares (k, w, labels) of one picture (h, w, 3), from top to bottom: all at once would be larger than
+    many a memory. Raises as `predict_whole_masks`."""
     network.eval()
     device = next(network.parameters()).device
 
@@ -76,18 +81,17 @@ def shares_of(
             raise Stopped
 
     grid = TileGrid(pixels.shape[0], pixels.shape[1], source.tiles)
-    rows = blended(pixels, grid, run, channels=source.labels, before_each=ask)
-    return np.concatenate(list(rows))
+    return blended(pixels, grid, run, channels=source.labels, before_each=ask)
 
 
 def said_by(shares: NDArray[np.float32]) -> Mask:
-    """(h, w): index of the largest share; of a lone label 1 where it has more than half."""
+    """(k, w): index of the largest share; of a lone label 1 where it has more than half."""
     largest = shares[..., 0] > 0.5 if shares.shape[2] == 1 else shares.argmax(axis=2)
     return np.asarray(largest, np.uint8)
 
 
 def _of_the_right(shares: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
-    """(h, w): share of the label that the mask names; anything where it names none."""
+    """(k, w): share of the label that the mask names; anything where it names none."""
     if shares.shape[2] == 1:
         own = shares[..., 0]
         return np.where(mask == 1, own, 1 - own)

@@ -187,7 +187,7 @@ def resolve(
         chosen["scale"] = settled_scale(spec, architecture, ratio=pack.ratio, own=own)
         side = _patch_side(spec, architecture, pack)
     else:
-        side = _image_size(spec, architecture, pack, is_pretrained)
+        side = _image_size(spec, architecture, pack, enlarges=is_pretrained, is_tiled=fit == "tiles")
     if is_restorer or fit == "tiles":
         images = sum(patches_of(item, side) for item in pack.of(Split.TRAIN))
     batch_size = min(spec.batch_size or (_PATCHES if is_restorer else _BATCH), images)
@@ -291,14 +291,22 @@ def default_learning_rate(spec: TrainSpec, architecture: Architecture, is_pretra
     return min(10.0, rate * _OPTIMIZER_FACTORS.get(spec.optimizer.method, 1.0))
 
 
-def _image_size(spec: TrainSpec, architecture: Architecture, pack: Pack, is_pretrained: bool) -> int:
+def _image_size(
+    spec: TrainSpec, architecture: Architecture, pack: Pack, *, enlarges: bool, is_tiled: bool
+) -> int:
+    """What is asked for; else of patches as much of the usual as most pictures have, of whole pictures the
+    usual, or less where the base knows something and pictures are small."""
     if spec.image_size is not None:
         if (refused := architecture.why_not_side(spec.image_size)) is not None:
             raise SpecError(refused[0], param="image_size", hint=refused[1])
         return spec.image_size
-    if not architecture.is_size_free or not is_pretrained:
-        return architecture.image_size
     side = median(min(item.width, item.height) for item in pack.items)
+    if is_tiled:
+        multiple = architecture.side_multiple
+        least = ceil(architecture.smallest_size / multiple) * multiple
+        return min(architecture.image_size, max(least, int(side) // multiple * multiple))
+    if not architecture.is_size_free or not enlarges:
+        return architecture.image_size
     rounded = max(architecture.side_multiple, _ROUND_SIDE)
     wanted = ceil(max(_SMALLEST_SIDE, architecture.smallest_size, _ENLARGEMENT * side) / rounded) * rounded
     return min(architecture.image_size, wanted)

@@ -37,6 +37,11 @@ class Bench:
             replace(self.place, holder=holder, settings=self.settings.model_copy(update=settings))
         )
 
+    def use(self, nursery):
+        """Have further runs forked by another nursery than the one that benches share."""
+        self.place = replace(self.place, nursery=nursery)
+        self.runner = self.make_runner("worker-1")
+
     def run(self, kind, **spec):
         """Create a job, run it here, and give what became of it."""
         job = self.jobs.create(SYSTEM, kind=kind, spec=spec)

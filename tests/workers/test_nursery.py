@@ -92,6 +92,16 @@ def test_one_that_nobody_asks_rests_and_comes_back(fork):
     assert fork(nursery)[1] == 1
 
 
+@pytest.fixture
+def own_nursery(bench):
+    """One that nobody has asked for anything yet."""
+    nursery = Nursery(threads=1)
+    bench.use(nursery)
+    yield
+    nursery.end()
+
+
+@pytest.mark.usefixtures("own_nursery")
 def test_a_run_that_is_ended_while_its_imports_are_made_never_begins(bench, tmp_path, monkeypatch):
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
@@ -107,6 +117,7 @@ def test_a_run_that_is_ended_while_its_imports_are_made_never_begins(bench, tmp_
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.usefixtures("own_nursery")
 def test_a_nursery_that_dies_over_its_imports_costs_a_try_and_not_the_job(bench, tmp_path, monkeypatch):
     (tmp_path / "fatal.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGKILL)})\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")

@@ -9,6 +9,7 @@ from app.db.tables import JobRow
 from app.errors import UnknownModel
 from app.jobs.states import JobStatus
 from models.manifest import MODEL_FILE
+from workers import heartbeat
 
 
 def test_a_jobs_version_is_published_and_named_in_its_result(bench):
@@ -40,6 +41,26 @@ def test_a_checkpoints_version_has_its_name_from_the_first_and_keeps_it(bench):
     assert (late.status, late.error["code"]) == (JobStatus.FAILED, "conflict")
     assert late.error["message"] == "tabby@ckpt-120 is tabby:1 already."
     assert list(bench.registry.get_model(SYSTEM, "tabby").versions) == [1]
+
+
+@pytest.mark.parametrize("kind", ["publish", "publish_dataset"])
+def test_what_is_cancelled_while_it_is_published_leaves_nothing(bench, monkeypatch, kind):
+    service = bench.place.registry if kind == "publish" else bench.place.datasets
+    job = bench.jobs.create(SYSTEM, kind=kind, spec={"name": "tabby", "task": "classification"})
+    stage = service.stage
+
+    def stage_and_cancel(*parcel):
+        staged = stage(*parcel)
+        bench.jobs.cancel(SYSTEM, job.id)
+        return staged
+
+    monkeypatch.setattr(service, "stage", stage_and_cancel)
+    monkeypatch.setattr(heartbeat, "LISTEN_EVERY_S", 60)
+    bench.runner.answer(job.id)
+    assert bench.get(job.id).status is JobStatus.CANCELLED
+    with pytest.raises(UnknownModel):
+        bench.registry.get_model(SYSTEM, "tabby")
+    assert bench.place.datasets.list_datasets(SYSTEM) == []
 
 
 def test_a_run_whose_lease_was_lost_while_it_published_publishes_nothing(bench, monkeypatch):

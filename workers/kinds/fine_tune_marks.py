@@ -122,11 +122,12 @@ def _crops(prepared: Prepared, split: Split, indices: set[int]) -> dict[int, byt
 
 def _mask_picture(prepared: Prepared, split: Split, index: int, limits: ImageLimits) -> bytes:
     pack, how = prepared.data.pack, prepared.base.preprocessing
-    source = prepared.held_out(split)
-    if isinstance(source, WholeMasks):
-        whole = source.picture(index)
-        said = said_by(shares_of(prepared.adapted.network, whole.pixels, source))
-        return beside_each_other(whole.pixels, whole.mask, said)
+    if prepared.tiles is not None:
+        source = prepared.held_out(split)
+        assert isinstance(source, WholeMasks)
+        pixels, mask = source.picture(index)
+        rows = shares_of(prepared.adapted.network, pixels, source)
+        return beside_each_other(pixels, mask, np.concatenate([said_by(one) for one in rows]))
     item = pack.of(split)[index]
     pixels = ImageFitter(how, limits).decode(pack.read(item))
     (maps,) = run_eager(prepared.adapted.network.eval(), how, pixels[None])

@@ -221,11 +221,24 @@ def test_what_was_cancelled_does_not_succeed_but_may_fail(database, jobs, store)
     claimed = store.claim(job.id, holder="w1", lease_s=20)
     jobs.cancel(SYSTEM, job.id)
     assert store.asked(job.id, claimed.token) is Asked.CANCEL
-    with pytest.raises(Cancelled):
-        finish(database, store, claimed, JobStatus.SUCCEEDED, result={})
+    for status in (JobStatus.SUCCEEDED, JobStatus.PAUSED):
+        with pytest.raises(Cancelled):
+            finish(database, store, claimed, status)
+    with pytest.raises(Cancelled), database.begin() as session:
+        store.check(session, job.id, claimed.token)
     assert jobs.get(SYSTEM, job.id).status is JobStatus.RUNNING
     finish(database, store, claimed, JobStatus.FAILED, error=JobError(code="import_refused", message="no"))
     assert jobs.get(SYSTEM, job.id).status is JobStatus.FAILED
+
+
+def test_a_cancelled_job_that_its_worker_gives_back_is_not_queued_again(jobs, store):
+    job = jobs.create(SYSTEM, kind="import", spec=SPEC)
+    claimed = store.claim(job.id, holder="w1", lease_s=20)
+    jobs.pause(SYSTEM, job.id)
+    jobs.cancel(SYSTEM, job.id)
+    assert store.give_back(job.id, claimed.token, reason="its worker stopped") is JobStatus.CANCELLED
+    with pytest.raises(LeaseLost):
+        store.asked(job.id, claimed.token)
 
 
 def test_an_ended_job_cannot_be_cancelled(database, jobs, store):

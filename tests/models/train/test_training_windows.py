@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.catalogue import CATALOGUE, Kind
 from models.data.masks import read_mask, write_mask
 from models.data.pack import IGNORED, Pack, PackWriter, Split
-from models.manifest import TileFacts
+from models.manifest import Task, TileFacts
 from models.tasks.images import ImageLimits
 from models.train.feed import PackSource, Reading
 from models.train.loop import TrainRun, train
@@ -175,11 +176,26 @@ def test_windows_are_no_smaller_than_patches_and_go_by_sixteen(mixed):
         assert (how.fit, how.height, how.width) == ("tiles", tiles.window, tiles.window)
 
 
-def test_specs_that_do_not_say_it_keep_their_identity(mixed):
+def test_patches_are_no_larger_than_most_pictures_unless_that_is_asked_for(mixed, equal):
+    assert resolved_masks(mixed, fit="tiles", image_size=None).image_size == 24
+    assert resolved_masks(equal, fit="tiles", image_size=None).image_size == SIDE
+    assert resolved_masks(equal, image_size=None).image_size == 64  # squashed, the network's own
+
+
+def test_specs_that_do_not_say_it_mean_something_else(mixed):
     spec = resolved_masks(mixed)
     assert spec.fit is None
     assert spec.mask_tiles is None
     assert spec.identity() != resolved_tiles(mixed).identity()
+
+
+def test_any_network_of_segmentation_takes_any_window():
+    rows = CATALOGUE.find(kind=Kind.ARCHITECTURE, task=Task.SEGMENTATION)
+    assert len(rows) > 30
+    for row in rows:
+        assert row.is_size_free, row.id
+        assert 16 % row.side_multiple == 0, row.id  # what windows are multiples of
+        assert row.smallest_size <= 48, row.id  # the sides that a graph is traced with
 
 
 def test_only_segmentation_has_it():

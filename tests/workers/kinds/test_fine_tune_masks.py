@@ -1,5 +1,6 @@
 """Segmentation from a data set to a published version that answers, as a child process runs the kind."""
 
+import html
 import json
 from dataclasses import replace
 
@@ -187,6 +188,7 @@ def test_a_training_in_windows_answers_pictures_of_any_size_at_their_own(place_o
     assert tally.mean_iou == pytest.approx(outcome.result["mean_iou"], abs=1e-3)
     page = files["report.html"].read_text()
     assert page.count("data:image/jpeg;base64,") == 12
+    assert "at the pictures' own size" in html.unescape(page)
 
     published = place.publish(outcome)
     again = run(place.context(place.order(model=str(published), image_size=16, n_epochs=1)))
