@@ -87,7 +87,7 @@ class Settings(BaseSettings):
 
     max_run_s: float = Field(default=1.0, gt=0)
     """Longest that one run of a model's graph should take, seconds: batches are made no larger, and windows
-    of super-resolution smaller, so that nobody waits longer for a place in the next."""
+    smaller, so that nobody waits longer for a place in the next."""
 
     model_memory_bytes: int = Field(default=0, ge=0)
     """What loaded models may hold together, bytes: whoever was used least recently leaves for a newcomer.

@@ -20,11 +20,14 @@ class Script(NamedTuple):
 
 
 def script_of(manifest: Manifest) -> Script:
-    """For exactly this version: what Athanor answers, unless it decodes a large JPEG at a smaller scale."""
+    """For exactly this version: what Athanor answers, unless it decodes a large JPEG at a smaller scale, or
+    the network sees further than the surroundings of the windows that a large picture goes through."""
     if manifest.task is Task.CLASSIFICATION:
         return Script("classify.py", "It prints the five likeliest labels.", _classify(manifest))
     if manifest.task is Task.SEGMENTATION:
         does = "It writes labels.png: 1 + each pixel's label, 0 for none."
+        if manifest.tiles:
+            does += " In one piece: mind the memory; a large picture's labels may differ a little."
         return Script("segment.py", does, _segment(manifest))
     return Script("enlarge.py", "It writes enlarged.png, in one piece: mind the memory.", _enlarge(manifest))
 
