@@ -96,6 +96,31 @@ class TileFacts(_Frozen):
     overlap: int = Field(default=0, ge=0, le=512)
     """Pixels that neighbouring windows share at least; their results are blended there."""
 
+    @classmethod
+    def of_window(
+        cls,
+        window: int,
+        *,
+        scale: int = 1,
+        margin: int = 0,
+        context: int | None = None,
+        overlap: int | None = None,
+    ) -> "TileFacts":
+        """For windows of at most so many pixels a side. By default a graph that makes results up to its
+        border is shown an eighth of that around what it contributes, and neighbours share a sixteenth.
+
+        Raises ValueError when that leaves nothing.
+        """
+        if context is None:
+            context = 0 if margin else window // 8
+        if overlap is None:
+            overlap = 0 if margin else window // 16
+        side = (window - 2 * (margin + context)) // 16 * 16
+        if side <= 0:
+            around = f"less {margin + context} at each side"
+            raise ValueError(f"Of windows of {window} pixels, {around}, too little is left.")
+        return cls(scale=scale, side=side, margin=margin, context=context, overlap=overlap)
+
     @property
     def surround(self) -> int:
         """Pixels that a window needs around what it contributes, at each side."""

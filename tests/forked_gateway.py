@@ -24,6 +24,7 @@ from typing import NoReturn
 import psutil
 
 import app
+from tests.forked import settle
 
 
 class GatewayForge:
@@ -88,12 +89,8 @@ def become(order: dict[str, object]) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     environment = order["environment"]
     assert isinstance(environment, dict)
-    os.environ.clear()
-    os.environ.update(environment)
-    for number, path in ((0, os.devnull), (1, str(order["log"])), (2, str(order["log"]))):
-        opened = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_APPEND if number else 0), 0o600)
-        os.dup2(opened, number)
-        os.close(opened)
+    log = Path(str(order["log"]))
+    settle(environment, out=log, err=log)
     sys.argv = ["app.gateway"]
     code = 1
     try:

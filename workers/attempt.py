@@ -319,10 +319,7 @@ class Attempt:
         has reached nothing fails."""
         reached = self._persist(lambda: self._place.records.checkpoints(self._job.id))
         status = JobStatus.PAUSED if reached else JobStatus.FAILED
-        try:
-            self._end(status, error=error if isinstance(error, JobError) else JobError.of(error))
-        except Cancelled:
-            self._end(JobStatus.CANCELLED)
+        self._end(status, error=error if isinstance(error, JobError) else JobError.of(error))
 
     def _out_of_time(self) -> JobError:
         message = f"It ran {self._heartbeat.ran_s:.0f} s, and was given {self._job.time_limit_s:g} s."
@@ -347,8 +344,12 @@ class Attempt:
             with self._place.database.begin() as session:
                 self._place.store.finish(session, job.id, job.token, status, error=error, ran_s=ran_s)
 
-        self._persist(write)
-        _log.info("job_ended", status=status.value, error=error.to_dict() if error else None)
+        try:
+            self._persist(write)
+        except Cancelled:
+            self._end(JobStatus.CANCELLED)
+        else:
+            _log.info("job_ended", status=status.value, error=error.to_dict() if error else None)
 
     def _persist(self, write: Callable[[], Returned]) -> Returned:
         """Do what must not be lost, again and again while database or objects are away.

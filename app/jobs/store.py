@@ -151,12 +151,14 @@ class JobStore:
         asked for that was told that it will be.
         """
         values: Json = {"result": result, "error": error.to_dict() if error else None, **_ran(ran_s)}
+        where = list(held(job_id, token))
         if status in (JobStatus.SUCCEEDED, JobStatus.PAUSED):
-            self.check(session, job_id, token)
+            where.append(JobRow.cancel_requested.is_(False))
         if status is JobStatus.SUCCEEDED:
             values["progress"] = 1.0
         message = error.message if error else status.value
-        if not move(session, JobStatus.RUNNING, status, *held(job_id, token), message=message, values=values):
+        if not move(session, JobStatus.RUNNING, status, *where, message=message, values=values):
+            self.check(session, job_id, token)
             raise LeaseLost(job_id)
 
     def give_back(self, job_id: str, token: int, *, reason: str, ran_s: float | None = None) -> JobStatus:

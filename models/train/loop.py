@@ -90,7 +90,7 @@ class TrainRun:
     adapted: Trainable
     spec: ResolvedSpec
     batches: BatchSource
-    validation: HeldOut | None = None
+    validation: BatchSource | HeldOut | None = None
     """Chooses the best weights; without it the last ones are."""
     resume: Path | None = None
     """A checkpoint of this run."""
@@ -285,7 +285,7 @@ class _Training:
         self._row_s, self._row_step = now_s, self._step
         return row
 
-    def _validate(self, source: HeldOut) -> dict[str, float]:
+    def _validate(self, source: BatchSource | HeldOut) -> dict[str, float]:
         live = self._average.swap_into(self._network) if self._average is not None else {}
         try:
             metrics = validate(self._network, source, self._spec, should_stop=self._hooks.should_stop)

@@ -95,8 +95,7 @@ class WholeMasks:
         """`tiles`: how they go through the network."""
         items = pack.of(split)
         self._whole = _Labelled(pack, items, None)
-        self.labels = len(pack.labels)
-        self._how, self.tiles = preprocessing, tiles
+        self._how, self.tiles, self.channels = preprocessing, tiles, len(pack.labels)
         self.batch_sizes: Sequence[int] = [1] * len(items)
         self.cache_bytes = self._whole.cache_bytes
         pixels = sum(TileGrid(item.height, item.width, tiles).window_pixels for item in items)
@@ -111,8 +110,16 @@ class WholeMasks:
         """Not to be written into. Raises ImageError."""
         return self._whole.get(index)
 
+    def shown(self, index: int) -> Levels:
+        """What the network is given of a picture. Raises ImageError."""
+        return self.picture(index).pixels
+
+    def finished(self, made: torch.Tensor) -> torch.Tensor:
+        """Shares."""
+        return made.softmax(1) if self.channels > 1 else made.sigmoid()
+
     def normalised(self, windows: NDArray[np.uint8]) -> torch.Tensor:
-        """(n, h, w, 3) to what the network takes, (n, 3, h, w)."""
+        """As `Whole`'s."""
         pixels = torch.from_numpy(windows).permute(0, 3, 1, 2).float()
         mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (self._how.mean, self._how.std))
         return (pixels - mean) / std

@@ -7,6 +7,7 @@ from torch import nn
 
 from models.catalogue import Kind
 from models.manifest import Task
+from models.train.feed import BatchSource
 from models.train.mask_patches import WholeMasks
 from models.train.parts import Loss
 from models.train.patches import WholePictures
@@ -29,7 +30,7 @@ def build_loss(spec: ResolvedSpec, device: torch.device) -> Loss:
 
 def validate(
     network: nn.Module,
-    source: HeldOut,
+    source: BatchSource | HeldOut,
     spec: ResolvedSpec,
     *,
     should_stop: Callable[[], bool],

@@ -29,6 +29,7 @@ from models.train.spec import Degradation
 
 Levels = NDArray[np.uint8]
 _HIGHEST_QUALITY = 95
+_WHITE = 255
 
 
 class Pair(NamedTuple):
@@ -152,8 +153,8 @@ class PatchSource(Patches[Pair]):
             low = degraded(small[top : top + side, left : left + side], self._degradation, chance)
             top, left, wide = top * scale, left * scale, side * scale
             low, high = self._changes.of_pair(low, large[top : top + wide, left : left + wide], chance)
-            np.divide(low, np.float32(255), out=small_rows[place])
-            np.divide(high, np.float32(255), out=large_rows[place])
+            np.divide(low, np.float32(_WHITE), out=small_rows[place])
+            np.divide(high, np.float32(_WHITE), out=large_rows[place])
         return Batch(images, targets)
 
 
@@ -172,7 +173,7 @@ class WholePictures:
         self._items = pack.of(split)
         self._pairs = _Pairs(pack, self._items, tiles.scale, None)
         self._seed, self._degradation = spec.seed, spec.degradation
-        self.tiles = tiles
+        self.tiles, self.channels = tiles, 3
         self.batch_sizes: Sequence[int] = [1] * len(self._items)
         self.cache_bytes = self._pairs.cache_bytes
         self.patches = sum(patches_of(item, spec.image_size) for item in self._items)
@@ -181,6 +182,20 @@ class WholePictures:
     def __iter__(self) -> Iterator[tuple[str, Pair]]:
         for index in range(len(self._items)):
             yield self._items[index].name, self.pair(index)
+
+    @staticmethod
+    def normalised(windows: Levels) -> torch.Tensor:
+        """As `Whole`'s."""
+        return torch.from_numpy(windows).permute(0, 3, 1, 2).float() / _WHITE
+
+    @staticmethod
+    def finished(made: torch.Tensor) -> torch.Tensor:
+        """As it is."""
+        return made
+
+    def shown(self, index: int) -> Levels:
+        """What the network is given of a picture. Raises ImageError."""
+        return self.pair(index).small
 
     def pair(self, index: int) -> Pair:
         """A picture and the small one to make it from. Raises ImageError."""

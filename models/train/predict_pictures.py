@@ -4,16 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from models.evaluate.picture_marks import cubic, mean_error, psnr
-from models.tasks.tiles import TileGrid, tiled
+from models.tasks.tiles import to_bytes
 from models.train.patches import Levels, WholePictures
-from models.train.predict import Stopped
-
-_WHITE = 255
+from models.train.windows import in_windows
 
 
 class Made(NamedTuple):
@@ -52,25 +48,8 @@ def enlarged(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Levels:
     """One picture, made larger. Raises as `predict_pictures`."""
-    network.eval()
-    device = next(network.parameters()).device
-
-    def run(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(windows).permute(0, 3, 1, 2).to(device).float() / _WHITE
-        # Not inference mode: what a network keeps from it could not be used in training afterwards.
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            made = network(pixels).float()
-        if not bool(torch.isfinite(made).all()):
-            raise ValueError("the network's pixels are not finite")
-        piece: NDArray[np.float32] = made.cpu().numpy()
-        return piece
-
-    def ask() -> None:
-        if should_stop():
-            raise Stopped
-
-    grid = TileGrid(small.shape[0], small.shape[1], source.tiles)
-    return np.concatenate([rows for rows, _ in tiled(small, grid, run, before_each=ask)])
+    rows = in_windows(network, small, source, precision=precision, should_stop=should_stop)
+    return np.concatenate([to_bytes(one) for one in rows])
 
 
 def picture_metrics(made: Iterable[Made], *, scale: int) -> dict[str, float]:

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from models.data.masks import Mask
 from models.data.pack import IGNORED
-from models.tasks.tiles import TileGrid, blended
 from models.train.feed import BatchSource
 from models.train.mask_patches import WholeMasks
-from models.train.patches import Levels
-from models.train.predict import Answered, Stopped, predict_masks
+from models.train.predict import Answered, predict_masks
+from models.train.windows import in_windows
 
 _LEAST_SHARE = 1e-7
 """Of the right label, where its logarithm is taken."""
@@ -39,49 +37,16 @@ def predict_whole_masks(
     precision: str = "fp32",
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Answered]:
-    """Answers for all pictures, in order, one at a time. Leaves the network in eval mode.
-
-    Raises Stopped when `should_stop`, asked before every window, says so; ValueError for what is not finite.
-    """
+    """Answers for all pictures, in order, one at a time. Else as `in_windows`."""
     for pixels, mask in source:
         said, cost, top = np.empty_like(mask), 0.0, 0
-        for rows in shares_of(network, pixels, source, precision=precision, should_stop=should_stop):
+        for rows in in_windows(network, pixels, source, precision=precision, should_stop=should_stop):
             wanted = mask[top : top + len(rows)]
             right = _of_the_right(rows, wanted)[wanted != IGNORED]
             cost -= float(np.log(np.maximum(right, _LEAST_SHARE)).sum(dtype=np.float64))
             said[top : top + len(rows)] = said_by(rows)
             top += len(rows)
         yield Answered(said[None], mask[None], cost, int((mask != IGNORED).sum()))
-
-
-def shares_of(
-    network: nn.Module,
-    pixels: Levels,
-    source: WholeMasks,
-    *,
-    precision: str = "fp32",
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[NDArray[np.float32]]:
-    """Shares (k, w, labels) of one picture (h, w, 3), from top to bottom: all at once would be larger than
-    many a memory. Raises as `predict_whole_masks`."""
-    network.eval()
-    device = next(network.parameters()).device
-
-    def run(windows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # Not inference mode: what a network keeps from it could not be used in training afterwards.
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            maps = network(source.normalised(windows).to(device)).float()
-        if not bool(torch.isfinite(maps).all()):
-            raise ValueError("the network's maps are not finite")
-        shares: NDArray[np.float32] = (maps.softmax(1) if source.labels > 1 else maps.sigmoid()).cpu().numpy()
-        return shares
-
-    def ask() -> None:
-        if should_stop():
-            raise Stopped
-
-    grid = TileGrid(pixels.shape[0], pixels.shape[1], source.tiles)
-    return blended(pixels, grid, run, channels=source.labels, before_each=ask)
 
 
 def said_by(shares: NDArray[np.float32]) -> Mask:

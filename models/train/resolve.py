@@ -149,9 +149,7 @@ class ResolvedSpec(TrainSpec):
         if self.fit != "tiles":
             return None
         window = max(_LEAST_WINDOW, self.image_size)
-        context = window // (8 * _CONTEXT_STEP) * _CONTEXT_STEP
-        side = (window - 2 * context) // _ROUND_SIDE * _ROUND_SIDE
-        return TileFacts(scale=1, side=side, context=context, overlap=context // 2)
+        return TileFacts.of_window(window, context=window // (8 * _CONTEXT_STEP) * _CONTEXT_STEP)
 
     def weights_by_label(self) -> list[float] | None:
         """Class weights in the order of the labels; of a lone label of masks after that of the rest."""

@@ -2,13 +2,13 @@
 
 from models.data.pack import Pack, Split
 from models.manifest import Preprocessing, Task, TileFacts
-from models.train.feed import BatchSource, NumberedBatches, PackSource
+from models.train.feed import NumberedBatches, PackSource
 from models.train.mask_patches import WholeMasks, mask_patch_source
 from models.train.patches import WholePictures, patch_source
 from models.train.resolve import ResolvedSpec
 
-HeldOut = BatchSource | WholePictures | WholeMasks
-"""What marks can be made from."""
+HeldOut = PackSource | WholePictures | WholeMasks
+"""What marks are made from."""
 
 
 def training_source(
@@ -29,8 +29,8 @@ def held_out_source(
     *,
     preprocessing: Preprocessing,
     tiles: TileFacts | None = None,
-) -> PackSource | WholePictures | WholeMasks:
-    """What marks are made from."""
+) -> HeldOut:
+    """Another split than that for training."""
     if tiles is not None and spec.task is Task.SUPER_RESOLUTION:
         return WholePictures(pack, split, spec, tiles)
     if tiles is not None:

@@ -26,7 +26,8 @@ from models.train.mask_patches import WholeMasks
 from models.train.patches import WholePictures
 from models.train.predict import Stopped, predict
 from models.train.predict_pictures import enlarged, predict_pictures
-from models.train.predict_windows import predict_masks_of, said_by, shares_of
+from models.train.predict_windows import predict_masks_of, said_by
+from models.train.windows import in_windows
 from workers.context import Interrupted, JobContext, Json
 from workers.kinds.fine_tune_prepare import Prepared
 
@@ -100,8 +101,7 @@ def page_of(prepared: Prepared, split: Split, report: AnyReport, *, limits: Imag
         return render_pictures(report, crops=_crops(prepared, split, shown))
     if isinstance(report, MaskReport):
         listed = {sample.index for sample in (*report.evaluation.worst, *report.evaluation.best)}
-        pictures = {index: _mask_picture(prepared, split, index, limits) for index in sorted(listed)}
-        return render_masks(report, pictures=pictures)
+        return render_masks(report, pictures=_mask_pictures(prepared, split, listed, limits=limits))
     thumbnails = {
         worst.index: thumbnail(pack.read(items[worst.index]), limits=limits)
         for worst in report.evaluation.worst
@@ -120,16 +120,27 @@ def _crops(prepared: Prepared, split: Split, indices: set[int]) -> dict[int, byt
     return found
 
 
-def _mask_picture(prepared: Prepared, split: Split, index: int, limits: ImageLimits) -> bytes:
-    pack, how = prepared.data.pack, prepared.base.preprocessing
-    if prepared.tiles is not None:
-        source = prepared.held_out(split)
-        assert isinstance(source, WholeMasks)
+def _mask_pictures(
+    prepared: Prepared, split: Split, indices: set[int], *, limits: ImageLimits
+) -> dict[int, bytes]:
+    network, how = prepared.adapted.network, prepared.base.preprocessing
+    if prepared.tiles is None:
+        fitter = ImageFitter(how, limits)
+        return {index: _squashed(prepared, split, index, fitter) for index in sorted(indices)}
+    source = prepared.held_out(split)
+    assert isinstance(source, WholeMasks)
+    found = {}
+    for index in sorted(indices):
         pixels, mask = source.picture(index)
-        rows = shares_of(prepared.adapted.network, pixels, source)
-        return beside_each_other(pixels, mask, np.concatenate([said_by(one) for one in rows]))
+        said = np.concatenate([said_by(rows) for rows in in_windows(network, pixels, source)])
+        found[index] = beside_each_other(pixels, mask, said)
+    return found
+
+
+def _squashed(prepared: Prepared, split: Split, index: int, fitter: ImageFitter) -> bytes:
+    pack, how = prepared.data.pack, prepared.base.preprocessing
     item = pack.of(split)[index]
-    pixels = ImageFitter(how, limits).decode(pack.read(item))
+    pixels = fitter.decode(pack.read(item))
     (maps,) = run_eager(prepared.adapted.network.eval(), how, pixels[None])
     said = maps.argmax(axis=0) if len(maps) > 1 else maps[0] > 0
     wanted = fit_mask(pack.read_mask(item), how.height, how.width)

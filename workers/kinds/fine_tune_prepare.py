@@ -20,12 +20,10 @@ from models.catalogue import Kind
 from models.data.pack import Pack, Split
 from models.manifest import Task, TileFacts
 from models.train.checkpoint import read_facts
-from models.train.feed import NumberedBatches, PackSource
-from models.train.mask_patches import WholeMasks
+from models.train.feed import NumberedBatches
 from models.train.measure import Estimate, measure
-from models.train.patches import WholePictures
 from models.train.resolve import ResolvedSpec, resolve
-from models.train.sources import held_out_source, training_source
+from models.train.sources import HeldOut, held_out_source, training_source
 from models.train.spec import SpecError
 from workers.context import JobContext, Json
 from workers.kinds.fine_tune_order import Base, FineTuneOrder, TrainingData, bring_base, bring_data
@@ -45,7 +43,7 @@ class Prepared:
         base = self.base
         return training_source(self.data.pack, self.spec, preprocessing=base.preprocessing, tiles=self.tiles)
 
-    def held_out(self, split: Split) -> PackSource | WholePictures | WholeMasks:
+    def held_out(self, split: Split) -> HeldOut:
         """Another split, for marks."""
         base = self.base
         return held_out_source(

@@ -19,8 +19,6 @@ from models.tasks.fitting import ImageFitter
 from models.tasks.images import ImageLimits
 from models.tasks.tiles import TileGrid
 from models.train.feed import PackSource
-from models.train.mask_patches import WholeMasks
-from models.train.patches import WholePictures
 from workers.context import JobContext
 from workers.kinds.fine_tune_prepare import Prepared
 
@@ -86,12 +84,8 @@ def _windows(prepared: Prepared, tiles: TileFacts) -> _Samples:
     source = prepared.held_out(_split(prepared))
     assert not isinstance(source, PackSource)
     window = _WINDOW_SIDE + 2 * tiles.surround
-    maps = source.labels if isinstance(source, WholeMasks) else 3
-    chosen = _spread(len(source.batch_sizes), _MOST_MAP_BYTES // (4 * maps * (window * tiles.scale) ** 2))
-    shown = [
-        source.pair(index).small if isinstance(source, WholePictures) else source.picture(index).pixels
-        for index in chosen
-    ]
+    map_bytes = 4 * source.channels * (window * tiles.scale) ** 2
+    shown = [source.shown(index) for index in _spread(len(source.batch_sizes), _MOST_MAP_BYTES // map_bytes)]
     side = min(_WINDOW_SIDE, *(min(pixels.shape[:2]) for pixels in shown))
     encoded, images = [], []
     for pixels in shown:

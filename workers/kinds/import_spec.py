@@ -69,16 +69,13 @@ class Usage(_Frozen):
         """How pictures are cut for a graph with that scale and margin. Raises ImportRefused for windows that
         leave nothing."""
         window = min(self.height or 0, self.width or 0)
-        context = self.context if self.context is not None else 0 if margin else window // 8
-        overlap = self.overlap if self.overlap is not None else 0 if margin else window // 16
-        side = (window - 2 * (margin + context)) // 16 * 16
-        if side < 16:
-            raise ImportRefused(
-                f"Of windows of {window} pixels, less {margin + context} at each side, too little is left.",
-                param="manifest.height",
-                hint="Give larger windows, or a smaller `context`.",
+        try:
+            return TileFacts.of_window(
+                window, scale=scale, margin=margin, context=self.context, overlap=self.overlap
             )
-        return TileFacts(scale=scale, side=side, margin=margin, context=context, overlap=overlap)
+        except ValueError as error:
+            hint = "Give larger windows, or a smaller `context`."
+            raise ImportRefused(str(error), param="manifest.height", hint=hint) from error
 
     def checked_labels(self) -> tuple[str, ...]:
         """The labels. Raises ImportRefused when there are none, or an empty one."""

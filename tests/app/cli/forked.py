@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from app.cli import VERBS, run
+from tests.forked import settle
 
 PATIENCE_S = 120
 IMPORTED_LATER = (
@@ -64,6 +65,8 @@ class Forge:
     def run(self, arguments: list[str], *, folder: Path, environment: dict[str, str], output: Path) -> Said:
         """One command to its end; what it says goes through two files beside `output`."""
         out, err = output.with_suffix(".out"), output.with_suffix(".err")
+        for path in (out, err):
+            path.unlink(missing_ok=True)
         order = {
             "arguments": arguments,
             "folder": str(folder),
@@ -114,12 +117,7 @@ def become(order: dict[str, object]) -> NoReturn:
     os.chdir(str(order["folder"]))
     environment = order["environment"]
     assert isinstance(environment, dict)
-    os.environ.clear()
-    os.environ.update(environment)
-    for number, path in ((0, os.devnull), (1, str(order["out"])), (2, str(order["err"]))):
-        opened = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if number else 0), 0o600)
-        os.dup2(opened, number)
-        os.close(opened)
+    settle(environment, out=Path(str(order["out"])), err=Path(str(order["err"])))
     arguments = order["arguments"]
     assert isinstance(arguments, list)
     code = 1

@@ -1,14 +1,12 @@
 """Segmentation at pictures' own size: patches, whole pictures in windows, and a run on both."""
 
-import io
 import math
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from models.catalogue import CATALOGUE, Kind
-from models.data.masks import read_mask, write_mask
+from models.data.masks import read_mask
 from models.data.pack import IGNORED, Pack, PackWriter, Split
 from models.manifest import Task, TileFacts
 from models.tasks.images import ImageLimits
@@ -25,6 +23,7 @@ from tests.models.train.tiny_masks import (
     PREPROCESSING,
     SIDE,
     TinySegmenter,
+    add_labelled,
     disc,
     resolved_masks,
     write_mask_pack,
@@ -44,18 +43,8 @@ def mixed(tmp_path_factory):
         for split in Split:
             for at, (height, width) in enumerate(SIZES * 2):
                 pixels, mask = disc(chance, 1 + at % 2, side=max(height, width))
-                encoded = io.BytesIO()
-                Image.fromarray(pixels[:height, :width]).save(encoded, "PNG")
-                where = writer.add_beside(write_mask(mask[:height, :width]))
-                writer.add(
-                    encoded.getvalue(),
-                    name=f"{split}/{at}",
-                    label=1,
-                    split=split,
-                    width=width,
-                    height=height,
-                    beside=where,
-                )
+                pixels, mask = pixels[:height, :width], mask[:height, :width]
+                add_labelled(writer, pixels, mask, name=f"{split}/{at}", label=1, split=split)
         writer.finish()
     pack = Pack(path)
     yield pack

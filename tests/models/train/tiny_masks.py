@@ -32,6 +32,15 @@ def disc(chance, level, *, side=SIDE):
     return np.clip(pixels, 0, 255).astype(np.uint8), mask
 
 
+def add_labelled(writer, pixels, mask, **facts):
+    """Append a picture with its mask."""
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    height, width = mask.shape
+    where = writer.add_beside(write_mask(mask))
+    writer.add(encoded.getvalue(), width=width, height=height, beside=where, **facts)
+
+
 def write_mask_pack(path, *, labels=("ground", "red", "blue"), training=12, others=6):
     """Discs in one colour for each label but the first; with one label, in one."""
     chance = np.random.default_rng(3)
@@ -41,17 +50,8 @@ def write_mask_pack(path, *, labels=("ground", "red", "blue"), training=12, othe
             for at in range(number):
                 level = 1 + at % max(1, len(labels) - 1)
                 pixels, mask = disc(chance, level)
-                encoded = io.BytesIO()
-                Image.fromarray(pixels).save(encoded, "PNG")
-                writer.add(
-                    encoded.getvalue(),
-                    name=f"{split}/{at}.png",
-                    label=level if len(labels) > 1 else 0,
-                    split=split,
-                    width=SIDE,
-                    height=SIDE,
-                    beside=writer.add_beside(write_mask(mask)),
-                )
+                label = level if len(labels) > 1 else 0
+                add_labelled(writer, pixels, mask, name=f"{split}/{at}.png", label=label, split=split)
         writer.finish()
     return Pack(path)
 
