@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.filters import threshold_multiotsu
 
 from benchmarks.running_service import check
 from models.evaluate.masks import MaskTally
@@ -51,6 +52,13 @@ def measure_middles(archive: Path) -> dict[str, Any]:
 def measure_thresholds(archive: Path) -> dict[str, Any]:
     """The same with the two thresholds that have the highest mean IoU in `train/`."""
     return _marks_of_thresholds(archive, *_best_thresholds(_counts(archive)))
+
+
+def measure_otsu(archive: Path) -> dict[str, Any]:
+    """The same with the two that part the grey values of `train/` best, labels unseen (Otsu 1979)."""
+    counts = _counts(archive).sum(axis=0)
+    first, second = threshold_multiotsu(hist=(counts, np.arange(_LEVELS))).tolist()
+    return _marks_of_thresholds(archive, first, second)
 
 
 def _counts(archive: Path) -> NDArray[np.int64]:

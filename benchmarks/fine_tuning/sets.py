@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from benchmarks.fine_tuning.linear import measure_linear
-from benchmarks.fine_tuning.masks import judge_masks, measure_middles, measure_thresholds
+from benchmarks.fine_tuning.masks import judge_masks, measure_middles, measure_otsu, measure_thresholds
 from benchmarks.fine_tuning.photographs import judge_photographs
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -137,7 +137,11 @@ SETS: Mapping[str, RecipeSet] = {
                 "learning_rate": 2e-3,
             },
         },
-        baselines={"thresholds halfway": measure_middles, "best thresholds": measure_thresholds},
+        baselines={
+            "otsu": measure_otsu,
+            "thresholds halfway": measure_middles,
+            "best thresholds": measure_thresholds,
+        },
     ),
     "photographs": RecipeSet(
         make=_run_example("photos_to_enlarge.py"),

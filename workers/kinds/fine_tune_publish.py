@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from app.db.session import Database
-from app.errors import ParityFailed
+from app.errors import NotServable, ParityFailed
 from app.jobs.repository import JobRepository
 from models.build.network import save_weights
 from models.data.pack import Split
@@ -32,7 +34,7 @@ from models.evaluate.report import (
     RunReport,
     TrainingReport,
 )
-from models.export.onnx import Origin, export_classifier, export_restorer, export_segmenter
+from models.export.onnx import ExportFailed, Origin, export_classifier, export_restorer, export_segmenter
 from models.export.parity import ParityError, certify
 from models.manifest import (
     CERTIFICATE_FILE,
@@ -91,7 +93,7 @@ class Run:
 def publish(context: JobContext, run: Run, *, begins_at: float) -> Outcome:
     """Put everything that becomes a version into the work folder. `begins_at`: of the job's progress.
 
-    Raises ParityFailed, TrainingDiverged, Interrupted.
+    Raises ParityFailed, NotServable, TrainingDiverged, Interrupted.
     """
 
     def begin(phase: str, share: float) -> None:
@@ -150,27 +152,35 @@ def _limits(context: JobContext) -> ImageLimits:
 
 def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str, Path]]:
     """The manifest; and reference, adapter, merged weights, graph and manifest by artefact name."""
-    base, adapted = prepared.base, prepared.adapted
+    adapted = prepared.adapted
     artifacts = {path.name: path for path in adapted.save(context.work_dir / "adapter")}
     merged = adapted.merge().eval()
     artifacts[REFERENCE_FILE] = write_run_reference(context, prepared, merged, limits=_limits(context))
     model = context.work_dir / MODEL_FILE
-    origin = Origin(architecture=base.architecture.timm, source=base.source, licence=base.licence)
-    labels = prepared.data.pack.labels
-    if prepared.spec.task is Task.SUPER_RESOLUTION:
-        assert prepared.tiles is not None
-        manifest = export_restorer(merged, prepared.tiles, model, origin=origin)
-    elif prepared.spec.task is Task.SEGMENTATION:
-        masks = MaskFacts(activation="sigmoid" if len(labels) == 1 else "softmax")
-        how, tiles = base.preprocessing, prepared.tiles
-        manifest = export_segmenter(merged, how, labels, model, origin=origin, masks=masks, tiles=tiles)
-    else:
-        manifest = export_classifier(merged, base.preprocessing, labels, model, origin=origin)
+    try:
+        manifest = _write_graph(prepared, merged, model)
+    except ExportFailed as error:
+        hint = "Train a smaller base; the checkpoints of this job are kept."
+        raise NotServable(f"The trained network does not become a graph: {error}", hint=hint) from error
     weights = context.work_dir / WEIGHTS_FILE
     save_weights(merged, weights)
     artifacts |= {MODEL_FILE: model, WEIGHTS_FILE: weights}
     artifacts[MANIFEST_FILE] = _write(context, MANIFEST_FILE, manifest.to_json())
     return manifest, artifacts
+
+
+def _write_graph(prepared: Prepared, merged: nn.Module, path: Path) -> Manifest:
+    base, labels, tiles = prepared.base, prepared.data.pack.labels, prepared.tiles
+    origin = Origin(architecture=base.architecture.timm, source=base.source, licence=base.licence)
+    if prepared.spec.task is Task.SUPER_RESOLUTION:
+        assert tiles is not None
+        return export_restorer(merged, tiles, path, origin=origin)
+    if prepared.spec.task is Task.SEGMENTATION:
+        masks = MaskFacts(activation="sigmoid" if len(labels) == 1 else "softmax")
+        return export_segmenter(
+            merged, base.preprocessing, labels, path, origin=origin, masks=masks, tiles=tiles
+        )
+    return export_classifier(merged, base.preprocessing, labels, path, origin=origin)
 
 
 def _certify(context: JobContext, artifacts: dict[str, Path], manifest: Manifest) -> Certificate:

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from app.access.principal import SYSTEM
-from app.errors import InvalidSpec
+from app.errors import InvalidSpec, NotServable
 from app.fine_tuning.view import planned_name
 from models.build.network import build_network
 from models.catalogue.architectures import of_network
@@ -76,6 +76,13 @@ def test_the_manifest_that_is_published_is_the_one_in_the_file(place):
     published = run(place.context(place.order(max_steps=1))).publish
     assert published.artifacts[MANIFEST_FILE].read_bytes() == published.manifest.to_json()
     assert published.artifacts[CERTIFICATE_FILE].read_bytes() == published.certificate.to_json()
+
+
+def test_a_trained_network_that_becomes_no_graph_is_refused_with_what_to_do(place, monkeypatch):
+    monkeypatch.setattr("models.export.onnx.MAX_BYTES", 1000)
+    with pytest.raises(NotServable, match="one file holds 1000") as refused:
+        run(place.context(place.order(max_steps=1)))
+    assert "checkpoints" in refused.value.hint
 
 
 def test_a_run_that_is_stopped_while_it_evaluates_leaves_off(place):
