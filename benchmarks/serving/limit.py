@@ -8,6 +8,7 @@ and prints one JSON line, so that every cell of the benchmark starts from a fres
 import argparse
 import json
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,26 +98,32 @@ def measure_throughput(
     return {"images_per_s": images_per_s, "cpu_s_per_image": cores_busy / images_per_s}
 
 
-def measure_latency(model: Path, photo: bytes, *, threads: int, seconds: float) -> dict[str, float]:
-    """Median milliseconds of one decode, of one run and of both, one after the other on an idle machine."""
-    session = open_session(model, threads=threads)
-    image: NDArray[np.uint8] = np.empty((1, SIDE, SIDE, 3), np.uint8)
-    decodes: list[float] = []
-    runs: list[float] = []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        begun = time.perf_counter()
-        decode_into(photo, image[0])
-        decoded = time.perf_counter()
-        session.run(None, {"image": image})
-        decodes.append(decoded - begun)
-        runs.append(time.perf_counter() - decoded)
-    both = [a + b for a, b in zip(decodes, runs, strict=True)]
-    return {
-        "decode_ms": 1e3 * median(decodes),
-        "run_ms": 1e3 * median(runs),
-        "decode_and_run_ms": 1e3 * median(both),
-    }
+class Lone:
+    """One image at a time, on an otherwise idle machine."""
+
+    def __init__(self, model: Path, photo: bytes, *, threads: int) -> None:
+        self._session = open_session(model, threads=threads)
+        self._image: NDArray[np.uint8] = np.empty((1, SIDE, SIDE, 3), np.uint8)
+        self._photo = photo
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Median milliseconds of one decode, of one run and of both, one after the other."""
+        decodes: list[float] = []
+        runs: list[float] = []
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            begun = time.perf_counter()
+            decode_into(self._photo, self._image[0])
+            decoded = time.perf_counter()
+            self._session.run(None, {"image": self._image})
+            decodes.append(decoded - begun)
+            runs.append(time.perf_counter() - decoded)
+        both = [a + b for a, b in zip(decodes, runs, strict=True)]
+        return {
+            "decode_ms": 1e3 * median(decodes),
+            "run_ms": 1e3 * median(runs),
+            "decode_and_run_ms": 1e3 * median(both),
+        }
 
 
 def main() -> None:
@@ -125,7 +132,7 @@ def main() -> None:
     parser.add_argument("photo", type=Path)
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=0, help="0 measures the latency of one image instead")
+    parser.add_argument("--batch", type=int, default=0, help="0: one image, again for every line of stdin")
     parser.add_argument("--seconds", type=float, default=6)
     arguments = parser.parse_args()
     photo = arguments.photo.read_bytes()
@@ -138,9 +145,11 @@ def main() -> None:
             batch=arguments.batch,
             seconds=arguments.seconds,
         )
-    else:
-        facts = measure_latency(arguments.model, photo, threads=arguments.threads, seconds=arguments.seconds)
-    print(json.dumps(facts))
+        print(json.dumps(facts))
+        return
+    lone = Lone(arguments.model, photo, threads=arguments.threads)
+    for _ in sys.stdin:
+        print(json.dumps(lone.measure(arguments.seconds)), flush=True)
 
 
 if __name__ == "__main__":

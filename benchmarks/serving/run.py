@@ -2,6 +2,9 @@
 
     for each round, for each number of connections: limit, then each server, one after the other
 
+One connection has turns of its own, shorter and more of them: what is told of it are tenths of a millisecond,
+and the machine's speed drifts by more within a minute.
+
 All servers stay loaded; those whose turn it is not are stopped (SIGSTOP), so nothing but the measured
 one uses the processor, and a machine that slows down for a minute slows all of them.
 """
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,6 +36,8 @@ from benchmarks.serving.workshop import HERE, Workshop, facts, set_up
 
 CHOOSE_AT = 32
 """Connections at which a peer's configuration is chosen."""
+_LONE_S = 1.0
+"""Of each cell with one connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,8 @@ class Plan:
     warm_s: float
     grid_s: float
     connections: list[int]
+    turns: int
+    """Of one connection."""
     servers: list[str]
 
 
@@ -71,36 +78,36 @@ class Contest:
                 servers[-1].pause()
             for round_number in range(1, self.plan.rounds + 1):
                 for connections in self.plan.connections:
-                    self._measure_limit(limit, round_number, connections)
-                    for server in servers:
-                        self._measure(server, round_number, connections, self.plan.seconds)
+                    if connections > 1:
+                        self._measure_limit(limit, round_number, connections)
+                        for server in servers:
+                            self._measure(server, round_number, connections, self.plan.seconds)
+            if 1 in self.plan.connections:
+                self._measure_lone(limit, servers)
 
     # -- the limit -----------------------------------------------------------------------------------
 
-    def _limit(self, *flags: str, seconds: float) -> dict[str, float]:
-        command = [sys.executable, "-m", "benchmarks.serving.limit"]
+    def _limit_command(self, *flags: str, seconds: float) -> list[str]:
         files = [str(self.workshop.model(self.architecture)), str(self.workshop.photo)]
-        done = subprocess.run(
-            [*command, *files, *flags, "--seconds", str(seconds)],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        values: dict[str, float] = json.loads(done.stdout)
-        return values
+        return [sys.executable, "-m", "benchmarks.serving.limit", *files, *flags, "--seconds", str(seconds)]
 
     def _throughput(self, configuration: tuple[int, int, int], seconds: float) -> dict[str, float]:
         lanes, threads, batch = (str(value) for value in configuration)
-        return self._limit("--lanes", lanes, "--threads", threads, "--batch", batch, seconds=seconds)
+        command = self._limit_command(
+            "--lanes", lanes, "--threads", threads, "--batch", batch, seconds=seconds
+        )
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        values: dict[str, float] = json.loads(done.stdout)
+        return values
+
+    def _cores(self) -> int:
+        return int(str(facts(self.workshop)["cores"]))
 
     def _choose_limit(self) -> tuple[int, int, int]:
-        cores = int(str(facts(self.workshop)["cores"]))
         best: tuple[float, tuple[int, int, int]] = (0.0, (1, 1, 1))
-        for configuration in configurations(cores):
+        for configuration in configurations(self._cores()):
             values = self._throughput(configuration, self.plan.grid_s)
-            lanes, threads, batch = configuration
-            options = {"lanes": lanes, "threads": threads, "batch": batch}
+            options = _options(configuration)
             self.results.write("grid", model=self.architecture, server="limit", options=options, **values)
             best = max(best, (values["images_per_s"], configuration))
         return best[1]
@@ -108,18 +115,55 @@ class Contest:
     def _measure_limit(
         self, configuration: tuple[int, int, int], round_number: int, connections: int
     ) -> None:
-        lanes, threads, batch = configuration
-        cell = {
-            "model": self.architecture,
-            "server": "limit",
-            "round": round_number,
-            "connections": connections,
-        }
-        options = {"lanes": lanes, "threads": threads, "batch": batch}
         values = self._throughput(configuration, self.plan.seconds)
-        if connections == 1:
-            values |= self._limit("--threads", str(threads), seconds=self.plan.seconds)
-        self.results.write("cell", **cell, options=options, **values)
+        self._write_limit(configuration, round_number, connections, values)
+
+    def _write_limit(
+        self,
+        configuration: tuple[int, int, int],
+        round_number: int,
+        connections: int,
+        values: dict[str, float],
+    ) -> None:
+        cell = {"server": "limit", "round": round_number, "connections": connections}
+        options = _options(configuration)
+        self.results.write("cell", model=self.architecture, **cell, options=options, **values)
+
+    def _measure_lone(self, limit: tuple[int, int, int], servers: list[Server]) -> None:
+        """One image at a time: decode and run alone, by the limit's threads and on all cores, then each
+        server."""
+        with ExitStack() as stack:
+            narrow, wide = (
+                stack.enter_context(self._lone_limit(threads)) for threads in (limit[1], self._cores())
+            )
+            for turn in range(1, self.plan.turns + 1):
+                alone = narrow()
+                values = {
+                    **alone,
+                    "wide_decode_and_run_ms": wide()["decode_and_run_ms"],
+                    "images_per_s": 1e3 / alone["decode_and_run_ms"],
+                }
+                self._write_limit(limit, turn, 1, values)
+                for server in servers:
+                    self._measure(server, turn, 1, _LONE_S)
+
+    @contextlib.contextmanager
+    def _lone_limit(self, threads: int) -> Iterator[Callable[[], dict[str, float]]]:
+        command = self._limit_command("--threads", str(threads), seconds=_LONE_S)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            given, said = process.stdin, process.stdout
+
+            def measure() -> dict[str, float]:
+                print(file=given, flush=True)
+                values: dict[str, float] = json.loads(said.readline())
+                return values
+
+            measure()  # imports, first runs
+            yield measure
+            given.close()
 
     # -- the servers ---------------------------------------------------------------------------------
 
@@ -197,6 +241,10 @@ class Contest:
         self.results.write("cell", model=self.architecture, **cell, options=server.spec.options, **seen)
 
 
+def _options(configuration: tuple[int, int, int]) -> dict[str, int]:
+    return dict(zip(("lanes", "threads", "batch"), configuration, strict=True))
+
+
 def main() -> None:
     """Run the benchmark from the command line."""
     arguments = _parse()
@@ -208,6 +256,7 @@ def main() -> None:
         warm_s=arguments.warm,
         grid_s=arguments.grid_seconds,
         connections=arguments.connections,
+        turns=arguments.turns,
         servers=arguments.servers,
     )
     workshop = set_up(arguments.folder, architectures=arguments.models, peers=arguments.peers)
@@ -243,6 +292,7 @@ def _parse() -> argparse.Namespace:
     add("--warm", type=float, default=1, help="seconds before each cell's window opens")
     add("--grid-seconds", type=float, default=2, help="of each configuration that is tried")
     add("--connections", type=int, nargs="+", default=[32, 1, 8, 128])
+    add("--turns", type=int, default=12, help="of one connection, a second per server each")
     add("--models", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     servers = ["athanor", "empty", "fastapi", "litserve", "bentoml"]
     add("--servers", nargs="+", default=servers, choices=servers)
