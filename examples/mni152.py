@@ -23,8 +23,12 @@ from PIL import Image
 
 PACKAGE = "nilearn==0.14.1"
 LABELS = ("background", "grey", "white")
-BLOCKS = {"train": ((15, 32), (64, 92), (122, 140)), "valid": ((0, 5),), "test": ((42, 54), (102, 112))}
-"""Of the slices that show brain, from below: first and one past the last. Both blocks that judge lie between
+BLOCKS = {
+    "train": ((0, 13), (38, 53), (83, 97), (126, 140)),
+    "valid": ((23, 28),),
+    "test": ((63, 73), (107, 116)),
+}
+"""Of the slices that show brain, from below: first and one past the last. Each block that judges lies between
 two to learn from: what is asked is to know a brain, not to guess at structures never seen."""
 _LEAST_BRAIN = 0.02
 """Share of tissue in a slice that shows brain."""
