@@ -206,7 +206,8 @@ class Agreement(_Frozen):
     """Largest difference of any output between a sample alone and the same in a batch of eight; None where
     the graph takes no batches, and in certificates from before anybody looked."""
     same_label: float | None = None
-    """Only of a compressed graph: share of all samples, decided or not, that name the same label."""
+    """Only of a compressed graph: share of all samples, decided or not, that name the same label; of maps, of
+    the samples' pixels."""
     least_same_label: float | None = None
     """The share that was demanded."""
 
@@ -237,6 +238,9 @@ class Comparison(_Frozen):
     accuracy_before: float | None
     """Over the samples; None where the data set's labels are not the model's."""
     accuracy_after: float | None
+    mean_iou_before: float | None = None
+    """The same of a segmenter, at its maps' size."""
+    mean_iou_after: float | None = None
     paces: tuple[Pace, ...]
     gain: float
     """How many times as many pictures per second; see `models.compress.pace.gain`."""
@@ -267,7 +271,11 @@ class Certificate(_Frozen):
 
     def to_json(self) -> bytes:
         """Stable bytes: what only compressed graphs have is left out of others'."""
-        absent: dict[str, Any] = {"compared_with": True} if self.compared_with is None else {}
+        absent: dict[str, Any] = {}
+        if self.compared_with is None:
+            absent["compared_with"] = True
+        elif self.compared_with.mean_iou_before is None:
+            absent["compared_with"] = {"mean_iou_before", "mean_iou_after"}
         if self.agreement is not None and self.agreement.same_label is None:
             absent["agreement"] = {"same_label", "least_same_label"}
         return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"

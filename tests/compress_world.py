@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from app.access.principal import SYSTEM
 from app.compression.plan import plan_compression
@@ -17,6 +17,7 @@ from app.storage.objects import ObjectStore
 from models.manifest import (
     MODEL_FILE,
     Manifest,
+    MaskFacts,
     Preprocessing,
     Task,
     TensorFacts,
@@ -30,9 +31,12 @@ SIDE = 16
 CHANNELS = 8
 
 
-def write_convolutions(path: Path, *, layers: int = 2, outlier_in: int | None = None) -> None:
+def write_convolutions(
+    path: Path, *, layers: int = 2, outlier_in: int | None = None, labels: int | None = None, gain: float = 8
+) -> None:
     """Write the graph: convolutions that carry each colour on, the mean over pixels, a matrix.
 
+    With `labels` a segmenter's: a further convolution gives that many maps, up to about `gain`.
     `outlier_in`: a convolution that has, besides, a huge weight from a channel which is always zero. Nothing
     changes in float32; in 8 bits all its other weights become nothing.
     """
@@ -44,13 +48,7 @@ def write_convolutions(path: Path, *, layers: int = 2, outlier_in: int | None = 
         "matrix": np.eye(CHANNELS, 3, dtype=np.float32) * 8,
         "bias": np.zeros(3, np.float32),
     }
-    nodes = [
-        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["planes"], ["levels"], to=TensorProto.FLOAT),
-        helper.make_node(
-            "BatchNormalization", ["levels", "one", "zero", "mean", "variance"], ["x0"], epsilon=0.0
-        ),
-    ]
+    nodes = _normalised()
     for index in range(layers):
         constants[f"weight{index}"] = _carry_on(index, has_outlier=index == outlier_in)
         # Of different values, for constants that are equal become one, which no layer can change for itself.
@@ -61,19 +59,46 @@ def write_convolutions(path: Path, *, layers: int = 2, outlier_in: int | None = 
             ),
             helper.make_node("Relu", [f"sum{index}"], [f"x{index + 1}"]),
         ]
-    nodes += [
-        helper.make_node("GlobalAveragePool", [f"x{layers}"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
-    ]
+    nodes += (
+        _maps(layers, labels, gain, constants)
+        if labels
+        else [
+            helper.make_node("GlobalAveragePool", [f"x{layers}"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
+        ]
+    )
     graph = helper.make_graph(
         nodes,
         "convolutions",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, _shape("n", labels))],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     save_graph(graph, path)
+
+
+def _normalised() -> list[NodeProto]:
+    return [
+        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node(
+            "BatchNormalization", ["levels", "one", "zero", "mean", "variance"], ["x0"], epsilon=0.0
+        ),
+    ]
+
+
+def _shape(batch: object, labels: int | None) -> list[object]:
+    return [batch, labels, SIDE, SIDE] if labels else [batch, 3]
+
+
+def _maps(layers: int, labels: int, gain: float, constants: dict[str, np.ndarray]) -> list[NodeProto]:
+    """How much of its colour there is in each pixel; of one label, how much more red than anything else."""
+    weight = np.eye(labels, CHANNELS, dtype=np.float32) * np.float32(gain)
+    if labels == 1:
+        weight[0, 1:3] = -gain
+    constants["to_maps"] = weight[:, :, None, None]
+    return [helper.make_node("Conv", [f"x{layers}", "to_maps"], ["logits"])]
 
 
 def _carry_on(index: int, *, has_outlier: bool) -> np.ndarray:
@@ -87,17 +112,21 @@ def _carry_on(index: int, *, has_outlier: bool) -> np.ndarray:
     return weight
 
 
-def publish_convolutions(registry: Registry, folder: Path, *, name: str, **options):
-    """Publish one as the next version of `name`."""
+def publish_convolutions(registry: Registry, folder: Path, *, name: str, labels=None, fit=None, **options):
+    """Publish one as the next version of `name`. `fit`: of a segmenter's pictures, else squashed."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
-    write_convolutions(path, **options)
+    write_convolutions(path, labels=labels, **options)
+    has_maps = {"masks": MaskFacts(activation="sigmoid" if labels == 1 else "softmax")} if labels else {}
     manifest = Manifest(
-        task=Task.CLASSIFICATION,
+        task=Task.SEGMENTATION if labels else Task.CLASSIFICATION,
         inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, SIDE, SIDE, 3)),),
-        outputs=(TensorFacts(name="logits", dtype="float32", shape=(-1, 3)),),
-        preprocessing=Preprocessing(height=SIDE, width=SIDE, crop=1.0),
-        labels=COLOURS,
+        outputs=(TensorFacts(name="logits", dtype="float32", shape=tuple(_shape(-1, labels))),),
+        preprocessing=Preprocessing(
+            height=SIDE, width=SIDE, crop=1.0, **({"fit": fit or "squash"} if labels else {})
+        ),
+        labels=COLOURS[:labels],
+        **has_maps,
     )
     return publish_graph(registry, name, manifest, path)
 

@@ -27,7 +27,7 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
         float, typer.Option(help="How many times as many pictures per second it must give.")
     ] = 1.1,
     least_agreement: Annotated[
-        float, typer.Option(help="Share of held-out pictures that must keep their label.")
+        float, typer.Option(help="Share of held-out pictures, or pixels, that must keep their label.")
     ] = 0.99,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     url: Url = None,
@@ -58,5 +58,6 @@ def _said(result: dict[str, Any], before: str) -> str:
     slower = ", which is less than was asked" if result["kept_though_slower"] else ""
     return (
         f"{result['model']} is {before} in {result['precision']}: {result['gain']:.2f} times as many "
-        f"pictures per second{slower}, the same label for {result['same_label']:.2%} of held-out ones."
+        f"pictures per second{slower}, the same label for {result['same_label']:.2%} of held-out "
+        f"{result['same_label_of']}."
     )

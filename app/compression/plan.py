@@ -45,9 +45,12 @@ def plan_compression(
 
 def _check_compressible(model: str, version: VersionFacts) -> None:
     manifest = version.manifest
-    if manifest.task is not Task.CLASSIFICATION:
+    if manifest.task not in (Task.CLASSIFICATION, Task.SEGMENTATION) or manifest.tiles is not None:
+        windows = " that takes windows" if manifest.tiles is not None else ""
         raise InvalidSpec(
-            f"{model} is a {manifest.task} model; only classifiers can be compressed yet.", param="model"
+            f"{model} is a {manifest.task} model{windows}; classifiers and segmenters of one size can be "
+            "compressed yet.",
+            param="model",
         )
     if manifest.precision is not None:
         raise InvalidSpec(

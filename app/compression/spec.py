@@ -56,5 +56,9 @@ class CompressSpec(BaseModel):
     ] = 1.1
     least_agreement: Annotated[
         float,
-        Field(ge=0.5, le=1, description="Share of held-out pictures that must get the same first label."),
+        Field(
+            ge=0.5,
+            le=1,
+            description="Share of held-out pictures, or their pixels, that must get the same label.",
+        ),
     ] = 0.99

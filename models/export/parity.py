@@ -5,14 +5,14 @@
 It holds when the largest difference is within `tolerance` and each decided sample (its two best reference
 outputs are further apart than twice that difference) gets its expected label. Of maps, differences alone
 decide. A compressed graph, which its manifest says it is, must come as near to the one it was made from as
-its reference says, and give as large a share of all samples the same label.
+its reference says, and give as large a share of all samples, or of their pixels, the same label.
 """
 
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,14 @@ class NamingCodec(Codec, Protocol):
         """Logits (C,) to labels."""
 
 
+@runtime_checkable
+class DecidingCodec(Codec, Protocol):
+    """A codec of a task whose answers are a label for each pixel."""
+
+    def decisions(self, logits: NDArray[np.float32], /) -> NDArray[Any]:
+        """Maps (C, h, w) to what they say of each pixel."""
+
+
 class ParityError(Exception):
     """The graph does not reproduce its reference; the message names samples and numbers."""
 
@@ -72,6 +80,8 @@ class SampleResult:
     expected: str
     got: str
     is_decided: bool
+    kept: float | None
+    """Share of it that keeps its label: none or all of a picture, some pixels of a map. Only if asked."""
 
 
 def compare(
@@ -118,9 +128,24 @@ def compare_samples(
             expected=reference.labels[position],
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
+            kept=None if reference.least_same_label is None else _kept(codec, passes[0], reference, position),
         )
         for position, expected in enumerate(reference.logits)
     ]
+
+
+def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> float | None:
+    got, expected = outputs[at], reference.logits[at]
+    if isinstance(codec, NamingCodec):
+        return float(codec.encode(got, 1)[0].label == reference.labels[at])
+    if isinstance(codec, DecidingCodec):
+        return float((codec.decisions(got) == codec.decisions(expected)).mean())
+    return None
+
+
+def share_kept(results: list[SampleResult]) -> float:
+    """Of all samples, that keeps its label; what is not known is not kept."""
+    return sum(result.kept or 0.0 for result in results) / len(results)
 
 
 def _listed(outputs: NDArray[np.float32]) -> str:
@@ -252,11 +277,10 @@ def _as_compressed(agreement: Agreement, reference: Reference, results: list[Sam
     anything in its own reference."""
     if reference.least_same_label is None:
         return agreement
-    same = sum(result.got == result.expected for result in results)
     return agreement.model_copy(
         update={
             "tolerance": max(agreement.tolerance, reference.allowed),
-            "same_label": same / len(results),
+            "same_label": share_kept(results),
             "least_same_label": reference.least_same_label,
         }
     )

@@ -18,6 +18,7 @@ from models.tasks.fitting import ImageFitter
 from models.tasks.image_facts import ImageLimits
 from models.tasks.windows import WindowCodec
 
+_IS_THERE = 0.5
 Shares = NDArray[np.float32] | NDArray[np.float16]
 """(labels, h, w), 0..1"""
 
@@ -50,6 +51,14 @@ class SegmentationCodec(ImageFitter):
             error = ValueError(f"{logits.shape[1:]} logits for {len(self.labels)} labels")
             return [error] * len(asked)
         return [_shares_or_error(row, self._facts) for row in logits]
+
+    def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.intp] | NDArray[np.bool_]:
+        """What maps (c, h, w) say of each pixel: the index of its label (h, w); where labels do not exclude
+        each other, whether each is there (c, h, w). Raises ValueError for what is not finite."""
+        shares = _shares_or_error(logits, self._facts)
+        if isinstance(shares, ValueError):
+            raise shares
+        return shares.argmax(axis=0) if self._facts.activation == "softmax" else shares >= _IS_THERE
 
     def masks_of(self, shares: Shares, size: tuple[int, int]) -> "PictureMasks":
         """The masks of a picture of `size` (height, width), upright, as a person sees it."""

@@ -8,11 +8,14 @@ Calibration sees pictures for training; those for validation choose how much sta
 are compared. Without any for test, those for validation are, and those for training choose. Loads no torch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from app.compression.spec import CompressSpec
 from app.errors import InvalidSpec, NotFaster, NotServable, ParityFailed
@@ -21,7 +24,7 @@ from models.compress.fp16 import to_float16
 from models.compress.int8 import Calibration, quantize, quantize_dynamically
 from models.compress.layers import NothingToCompress, layers_of, simplified
 from models.compress.pace import gain, measure_paces
-from models.export.parity import ParityError, SampleResult, certify, compare_samples
+from models.export.parity import ParityError, certify, compare_samples, share_kept
 from models.export.reference import Reference, labels_sha256, write_reference
 from models.export.served import ServedGraphError, ServedSession
 from models.export.served_form import opset_of
@@ -44,7 +47,21 @@ _FLOAT_LAYERS = (0, 3, 8, 16)
 _ALLOWED = 1.25
 """Times the largest difference that was measured: other processors round otherwise."""
 _FEW = 100
+_FEW_MAPS = 20
 """Fewer held-out pictures say little, which the job says."""
+_CLASSES = 2
+"""Dimensions of outputs of which each picture has one value per label."""
+
+
+class _Both(NamedTuple):
+    """A mark before and after, where the right answers are known."""
+
+    before: float | None
+    after: float | None
+
+    def told(self, name: str) -> Iterator[str]:
+        if self.before is not None and self.after is not None:
+            yield f"{name} {self.before:.2%} before and {self.after:.2%} after"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +72,21 @@ class _Agreed:
     same_label: float
     max_abs: float
     cosine: float
-    accuracy: tuple[float, float] | None
-    """Before and after."""
+    accuracy: _Both
+    mean_iou: _Both
 
     def __str__(self) -> str:
-        text = (
-            f"the same label for {self.same_label:.2%} of {len(self.reference.samples)} held-out pictures "
-            f"(outputs differ by at most {self.max_abs:.3g}, cosine at least {self.cosine:.4f}"
+        what = _what(self.reference.logits)
+        facts = [
+            f"outputs differ by at most {self.max_abs:.3g}",
+            f"cosine at least {self.cosine:.4f}",
+            *self.accuracy.told("accuracy"),
+            *self.mean_iou.told("mean IoU"),
+        ]
+        return (
+            f"the same label for {self.same_label:.2%} of {what}{len(self.reference.samples)} held-out "
+            f"pictures ({', '.join(facts)})"
         )
-        if self.accuracy is None:
-            return f"{text})"
-        return f"{text}; accuracy {self.accuracy[0]:.2%} before, {self.accuracy[1]:.2%} after)"
 
 
 def run(context: JobContext) -> Outcome:
@@ -74,7 +95,7 @@ def run(context: JobContext) -> Outcome:
     Raises:
         Interrupted: left off.
         InvalidSpec: the graph or the data set are not fit for it.
-        ParityFailed: too few held-out pictures keep their label.
+        ParityFailed: too few held-out pictures, or pixels of them, keep their label.
         NotFaster: it is not worth it.
         and what `bring_subject` raises.
 
@@ -97,8 +118,10 @@ def run(context: JobContext) -> Outcome:
         dataset=spec.dataset,
         calibrated_on=len(subject.calibration) if spec.precision is Precision.INT8 else 0,
         float_layers=float_layers,
-        accuracy_before=None if agreed.accuracy is None else agreed.accuracy[0],
-        accuracy_after=None if agreed.accuracy is None else agreed.accuracy[1],
+        accuracy_before=agreed.accuracy.before,
+        accuracy_after=agreed.accuracy.after,
+        mean_iou_before=agreed.mean_iou.before,
+        mean_iou_after=agreed.mean_iou.after,
         paces=paces,
         gain=round(gain(paces), 3),
         kept_though_slower=not gain(paces) >= spec.least_gain,
@@ -128,14 +151,14 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
     calibrated = calibration.seen()
     images = subject.decoded(subject.choosing)
     expected = outputs(context, ServedSession(subject.graph), images, most=subject.most)
-    layers = len(layers_of(onnx.load(graph)))
+    wanted, layers = subject.said(expected), len(layers_of(onnx.load(graph)))
     best: tuple[float, int, float] | None = None
     for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
         context.begin("choosing", at=0.35)
         path = context.work_dir / f"after-{count}.onnx"
         quantize(graph, path, calibrated, float_layers=count)
         got = outputs(context, ServedSession(path), images, most=subject.most)
-        same = float((got.argmax(axis=1) == expected.argmax(axis=1)).mean())
+        same = float((subject.said(got) == wanted).mean())
         error = float(np.square(got - expected).mean())  # tells more than a few labels that happen to change
         if best is None or error < best[0]:
             best = error, count, same
@@ -145,7 +168,7 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
     assert best is not None  # none of them left in float32 is always tried
     context.message(
         f"Calibrated on {len(subject.calibration)} pictures; {best[1]} of {layers} layers stay in float32, "
-        f"with which {best[2]:.1%} of {len(images)} pictures keep their label."
+        f"with which {best[2]:.1%} of {_what(expected)}{len(images)} pictures keep their label."
     )
     return best[1]
 
@@ -153,27 +176,31 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
 def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed:
     """Raises ParityFailed, with the numbers."""
     context.begin("comparing", at=0.5)
-    held, manifest = subject.held, subject.manifest
-    logits = outputs(context, ServedSession(subject.graph), subject.decoded(held.samples), most=subject.most)
+    held, names = subject.held, subject.manifest.labels
+    images = subject.decoded(held.samples)
+    logits = outputs(context, ServedSession(subject.graph), images, most=subject.most)
+    before = subject.said(logits)
     reference = Reference(
         samples=held.samples,
         logits=logits,
-        labels=tuple(manifest.labels[index] for index in logits.argmax(axis=1)),
+        labels=tuple(names[index] for index in before) if before.ndim == 1 else ("",) * len(before),
         by=f"{subject.model}, which it was made from",
-        all_labels_sha256=labels_sha256(manifest.labels),
+        all_labels_sha256=labels_sha256(names),
+        least_same_label=spec.least_agreement,
     )
-    context.leave_if_asked()
     session = ServedSession(context.work_dir / MODEL_FILE)
-    results = compare_samples(session.run, subject.codec, reference, max_batch=manifest.max_batch)
+    after = subject.said(outputs(context, session, images, most=subject.most))
+    results = compare_samples(session.run, subject.codec, reference, max_batch=subject.manifest.max_batch)
     worst = max(result.max_abs for result in results)
     agreed = _Agreed(
-        reference=replace(reference, allowed=_ALLOWED * worst, least_same_label=spec.least_agreement),
-        same_label=sum(result.got == result.expected for result in results) / len(results),
+        reference=replace(reference, allowed=_ALLOWED * worst),
+        same_label=share_kept(results),
         max_abs=worst,
         cosine=min(result.cosine for result in results),
-        accuracy=_accuracies(held.labels, results),
+        accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
+        mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
     )
-    if len(results) < _FEW:
+    if len(results) < (_FEW if before.ndim == 1 else _FEW_MAPS):
         context.message(f"Only {len(results)} pictures are held out: what they say is not much.")
     if not agreed.same_label >= spec.least_agreement:
         raise ParityFailed(
@@ -184,12 +211,9 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
     return agreed
 
 
-def _accuracies(labels: tuple[str, ...] | None, results: list[SampleResult]) -> tuple[float, float] | None:
-    if labels is None:
-        return None
-    before = sum(result.expected == label for result, label in zip(results, labels, strict=True))
-    after = sum(result.got == label for result, label in zip(results, labels, strict=True))
-    return before / len(labels), after / len(labels)
+def _what(outputs: NDArray[np.float32]) -> str:
+    """What keeps its label, before the number of pictures."""
+    return "" if outputs.ndim == _CLASSES else "the pixels of "
 
 
 def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pace, ...]:
@@ -248,6 +272,7 @@ def _finish(
             "precision": str(spec.precision),
             "gain": comparison.gain,
             "same_label": agreed.same_label,
+            "same_label_of": "pictures" if agreed.reference.logits.ndim == _CLASSES else "pixels",
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

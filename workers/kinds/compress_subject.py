@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,22 +12,27 @@ from numpy.typing import NDArray
 from app.compression.spec import CompressSpec
 from app.datasets.service import DatasetService
 from app.db.session import Database
-from app.errors import InvalidSpec, NotServable, image_error
+from app.errors import InvalidSpec, NotServable, ParityFailed, image_error
 from app.registry.reference import parse_reference
 from app.registry.service import Registry
 from app.runtime.plan import Plan, machine_key, serving_cores
 from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
+from models.data.masks import Mask, fit_mask
 from models.data.pack import Item, Pack, Split
+from models.evaluate.masks import MaskTally
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, Manifest
+from models.manifest import MODEL_FILE, Manifest, Task
 from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageError, ImageLimits
+from models.tasks.segmentation import SegmentationCodec
 from workers.context import JobContext
 
 _TO_CALIBRATE = 128
 _TO_CHOOSE = 256
 _HELD_OUT = 512
+_MOST_MAP_BYTES = 16 << 20
+"""Of all maps of held-out pictures, which lie in the version's reference: fewer pictures then."""
 BATCH = 8
 
 
@@ -36,8 +43,10 @@ class Held:
     split: Split
     samples: tuple[bytes, ...]
     """Encoded."""
-    labels: tuple[str, ...] | None
+    labels: tuple[str, ...] | None = None
     """The right one of each; None where the data set's labels are not the model's."""
+    masks: tuple[Mask, ...] | None = None
+    """The same for a segmenter, at its maps' size; None also where its maps are not the whole picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +59,7 @@ class Subject:
     manifest: Manifest
     graph: Path
     graph_sha256: str
-    codec: ClassificationCodec
+    codec: ClassificationCodec | SegmentationCodec
     calibration: tuple[bytes, ...]
     """Encoded pictures for training."""
     choosing: tuple[bytes, ...]
@@ -66,6 +75,39 @@ class Subject:
             return np.stack([self.codec.decode(sample) for sample in samples])
         except ImageError as error:
             raise image_error(error) from error
+
+    def said(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """What outputs (n, …) say: the index of each picture's label (n,), or what they say of each pixel.
+
+        Raises ParityFailed for what is not finite.
+        """
+        if not np.isfinite(outputs).all():
+            raise ParityFailed(
+                f"{self.model} gives outputs that are not finite.", hint="Try another precision."
+            )
+        if isinstance(self.codec, ClassificationCodec):
+            said: NDArray[Any] = outputs.argmax(axis=1)
+            return said
+        return np.stack([self.codec.decisions(maps) for maps in outputs])
+
+    def accuracy(self, said: NDArray[Any]) -> float | None:
+        """Share of the held-out pictures whose label is right. None where nobody knows."""
+        if self.held.labels is None:
+            return None
+        names = self.manifest.labels
+        right = [names[index] == label for index, label in zip(said, self.held.labels, strict=True)]
+        return right.count(True) / len(right)
+
+    def mean_iou(self, said: NDArray[Any]) -> float | None:
+        """The same of what is said of each pixel: the mean over labels of intersection over union."""
+        if self.held.masks is None:
+            return None
+        labels = self.manifest.labels
+        tally = MaskTally(len(labels))
+        for decisions, mask in zip(said, self.held.masks, strict=True):
+            levels = decisions[0] if len(labels) == 1 else decisions
+            tally.add(levels[None].astype(np.uint8), mask[None])
+        return tally.evaluation(labels, [""] * len(said), listed=0).mean_iou
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,11 +151,9 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         manifest=version.manifest,
         graph=context.objects.fetch(context.principal, artifact.sha256),
         graph_sha256=artifact.sha256,
-        codec=ClassificationCodec(
-            version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels)
-        ),
+        codec=_codec(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels)),
         calibration=(calibration := _calibration(pack, spec.dataset, held)),
-        choosing=_choosing(pack, held) or calibration,
+        choosing=_choosing(pack, held, _most(_TO_CHOOSE, version.manifest)) or calibration,
         held=held,
         batch=_batch(plan, version.manifest),
     )
@@ -130,23 +170,46 @@ def outputs(
     return np.concatenate(parts)
 
 
+def _codec(manifest: Manifest, limits: ImageLimits) -> ClassificationCodec | SegmentationCodec:
+    is_classifier = manifest.task is Task.CLASSIFICATION
+    return ClassificationCodec(manifest, limits) if is_classifier else SegmentationCodec(manifest, limits)
+
+
+def _most(pictures: int, manifest: Manifest) -> int:
+    """So many, or as many as have so many bytes of outputs."""
+    return max(1, min(pictures, _MOST_MAP_BYTES // (4 * prod(manifest.outputs[0].shape[1:]))))
+
+
 def _batch(plan: Plan | None, manifest: Manifest) -> int:
     return min(BATCH if plan is None else plan.batch, manifest.max_batch or BATCH)
 
 
 def _held(pack: Pack, dataset: str, manifest: Manifest) -> Held:
     split = Split.TEST if pack.of(Split.TEST) else Split.VALIDATION
-    items = _spread(pack.of(split), _HELD_OUT)
+    items = _spread(pack.of(split), _most(_HELD_OUT, manifest))
     if not items:
         raise InvalidSpec(
             f"{dataset} holds no pictures out, so there is nothing to compare on.",
             param="dataset",
             hint="Make a version of it with a test_share.",
         )
+    samples = tuple(pack.read(item) for item in items)
+    if manifest.task is Task.SEGMENTATION:
+        return Held(split=split, samples=samples, masks=_masks(pack, items, manifest))
     labels = None
     if set(pack.labels) <= set(manifest.labels):
         labels = tuple(pack.labels[item.label] for item in items)
-    return Held(split=split, samples=tuple(pack.read(item) for item in items), labels=labels)
+    return Held(split=split, samples=samples, labels=labels)
+
+
+def _masks(pack: Pack, items: list[Item], manifest: Manifest) -> tuple[Mask, ...] | None:
+    is_one = len(pack.labels) == len(manifest.labels) == 1
+    is_exclusive = manifest.masks is None or manifest.masks.activation == "softmax"
+    is_same = pack.labels == manifest.labels and is_exclusive
+    if manifest.preprocessing.fit != "squash" or not (is_one or is_same):
+        return None
+    height, width = manifest.outputs[0].shape[2:]
+    return tuple(fit_mask(pack.read_mask(item), height, width) for item in items)
 
 
 def _calibration(pack: Pack, dataset: str, held: Held) -> tuple[bytes, ...]:
@@ -163,10 +226,10 @@ def _calibration(pack: Pack, dataset: str, held: Held) -> tuple[bytes, ...]:
     return fresh
 
 
-def _choosing(pack: Pack, held: Held) -> tuple[bytes, ...]:
+def _choosing(pack: Pack, held: Held, most: int) -> tuple[bytes, ...]:
     if held.split is Split.VALIDATION:
         return ()
-    samples = [pack.read(item) for item in _spread(pack.of(Split.VALIDATION), _TO_CHOOSE)]
+    samples = [pack.read(item) for item in _spread(pack.of(Split.VALIDATION), most)]
     return tuple(sample for sample in samples if sample not in set(held.samples))
 
 
