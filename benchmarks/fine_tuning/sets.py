@@ -120,6 +120,7 @@ SETS: Mapping[str, RecipeSet] = {
                 "loss": {"method": "dice", "cross_entropy_weight": 1.0},
             },
         },
+        compressed=("unet_small",),
     ),
     "mni152": RecipeSet(
         make=_run_example("mni152.py"),
