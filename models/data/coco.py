@@ -13,7 +13,7 @@ which says nothing.
 
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -54,9 +54,19 @@ def coco_files(members: Sequence[Member]) -> list[Member]:
 class CocoSource(MaskSource):
     """Pictures of a zip or tar, and masks painted from what its JSON files outline."""
 
-    def __init__(self, archive: Archive, file: str, *, limits: DataLimits, scratch: Path) -> None:
-        """Read the JSON files. `scratch` is a folder for a file without a name. Raises DataRefused."""
+    def __init__(
+        self,
+        archive: Archive,
+        file: str,
+        *,
+        limits: DataLimits,
+        scratch: Path,
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read the JSON files. `scratch` is a folder for a file without a name. `before_each` is called
+        before each piece of text and may raise. Raises DataRefused."""
         self._archive = archive
+        self._before_each = before_each
         self._limits = limits
         self.listing = Listing(file=file, layout="coco")
         self._pictures: dict[str, tuple[CocoIndex, Picture]] = {}
@@ -102,9 +112,14 @@ class CocoSource(MaskSource):
     def _read(self, index: CocoIndex, member: Member) -> None:
         try:
             for _, pieces in self._archive.unpack(lambda one: one.name == member.name):
-                index.read(pieces)
+                index.read(self._asking(pieces))
         except ArchiveRefused as refused:
             raise DataRefused.from_archive(refused, self.listing.file) from refused
+
+    def _asking(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._before_each()
+            yield piece
 
     def _check_labels(self, index: CocoIndex, first: str) -> None:
         listing = self.listing

@@ -9,6 +9,7 @@ mask, how often each number is in it.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,10 @@ def make_mask_pack(
     """
     options, limits = options or DatasetOptions(), limits or DataLimits()
     with ExitStack() as stack:
-        sources = [_open(path, out.parent, limits, stack) for path in files]
+        opened = partial(
+            _open, scratch=out.parent, limits=limits, stack=stack, before_each=partial(progress, 0.0)
+        )
+        sources = [opened(path) for path in files]
         found = Found()
         for source in sources:
             found.problems.extend(source.listing.problems)
@@ -62,13 +66,15 @@ def make_mask_pack(
         return making.write(out, progress)
 
 
-def _open(path: Path, scratch: Path, limits: DataLimits, stack: ExitStack) -> MaskSource:
+def _open(
+    path: Path, *, scratch: Path, limits: DataLimits, stack: ExitStack, before_each: Callable[[], None]
+) -> MaskSource:
     try:
         archive = stack.enter_context(open_archive(path, limits.archive))
     except ArchiveRefused as refused:
         raise DataRefused.from_archive(refused, path.name) from refused
     if coco_files(archive.members) and not has_masks(archive.members):
-        coco = CocoSource(archive, path.name, limits=limits, scratch=scratch)
+        coco = CocoSource(archive, path.name, limits=limits, scratch=scratch, before_each=before_each)
         stack.callback(coco.close)
         return coco
     return PairSource(archive, path.name, max_image_bytes=limits.max_image_bytes)

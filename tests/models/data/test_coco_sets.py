@@ -303,6 +303,20 @@ def test_a_file_may_come_in_pieces_of_any_size(size):
     assert found == [(name, one) for name in ("images", "annotations", "categories") for one in told[name]]
 
 
+def test_reading_the_text_may_end_the_work_before_any_picture_is_read(tmp_path):
+    path = write_zip(tmp_path / "cells.zip", contents(document(10_000), count=1))
+    asked = []
+
+    def stop(share):
+        asked.append(share)
+        if len(asked) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        make_mask_pack([path], tmp_path / "stopped.pack", progress=stop)
+    assert asked == [0.0, 0.0]
+
+
 def test_memory_is_of_one_element_and_a_larger_one_is_refused(monkeypatch):
     monkeypatch.setattr(json_pieces, "MAX_ELEMENT_BYTES", 1000)
     splitter, held = ListSplitter(("annotations",)), []
