@@ -82,12 +82,16 @@ class MaskFacts(_Frozen):
     """Shares of a picture are stretched so that its lowest is 0 and its highest 1."""
 
 
+MAX_WINDOW_SIDE = 2048
+"""Most that a window contributes, pixels a side."""
+
+
 class TileFacts(_Frozen):
     """How a picture of any size goes through a graph that takes windows of it, of any size themselves."""
 
     scale: int = Field(ge=1, le=8)
     """Pixels of the result for each of the picture, along each side."""
-    side: int = Field(ge=16, le=2048, multiple_of=16)
+    side: int = Field(ge=16, le=MAX_WINDOW_SIDE, multiple_of=16)
     """Most that one window contributes, pixels of the picture along each side."""
     margin: int = Field(default=0, ge=0, le=512)
     """Pixels of a window, at each of its sides, for which the graph makes no result."""
@@ -109,7 +113,7 @@ class TileFacts(_Frozen):
         """For windows of at most so many pixels a side. By default a graph that makes results up to its
         border is shown an eighth of that around what it contributes, and neighbours share a sixteenth.
 
-        Raises ValueError when that leaves nothing.
+        Raises ValueError when that leaves nothing, or more than windows may have.
         """
         if context is None:
             context = 0 if margin else window // 8
@@ -119,6 +123,9 @@ class TileFacts(_Frozen):
         if side <= 0:
             around = f"less {margin + context} at each side"
             raise ValueError(f"Of windows of {window} pixels, {around}, too little is left.")
+        if side > MAX_WINDOW_SIDE:
+            most = f"{side} of them count, {MAX_WINDOW_SIDE} a side may"
+            raise ValueError(f"Windows of {window} pixels are too large: {most}.")
         return cls(scale=scale, side=side, margin=margin, context=context, overlap=overlap)
 
     @property

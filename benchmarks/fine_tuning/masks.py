@@ -46,7 +46,7 @@ def measure_middles(archive: Path) -> dict[str, Any]:
     counts = _counts(archive)
     means = (counts * np.arange(_LEVELS)).sum(axis=1) / counts.sum(axis=1)
     first, second = ((means[1:] + means[:-1]) / 2).tolist()
-    return _marks_of_thresholds(archive, first, second)
+    return _marks_of_thresholds(archive, first + 1, second + 1)  # theirs are the last of the lower class
 
 
 def measure_thresholds(archive: Path) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def measure_otsu(archive: Path) -> dict[str, Any]:
     """The same with the two that part the grey values of `train/` best, labels unseen (Otsu 1979)."""
     counts = _counts(archive).sum(axis=0)
     first, second = threshold_multiotsu(hist=(counts, np.arange(_LEVELS))).tolist()
-    return _marks_of_thresholds(archive, first, second)
+    return _marks_of_thresholds(archive, first + 1, second + 1)  # theirs are the last of the lower class
 
 
 def _counts(archive: Path) -> NDArray[np.int64]:

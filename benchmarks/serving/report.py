@@ -170,7 +170,11 @@ def _page(run: Run, source: str) -> Iterator[str]:
         f"One 512x512 JPEG of {facts['photo_bytes']:,} bytes in, five labels out. "
         f"Weights: {facts['weights']}.  "
     )
-    lone = f"; at one connection {plan['turns']} rounds of a second" if "turns" in plan else ""
+    lone = (
+        f"; at one connection {plan['turns']} rounds of a second"
+        if "turns" in plan and 1 in plan["connections"]
+        else ""
+    )
     yield (
         f"{plan['rounds']} rounds of {plan['seconds']:g} s per cell, servers in turns{lone}; medians. "
         "Generator: wrk on the same cores. Ratios are formed within a round.  "

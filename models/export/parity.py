@@ -82,6 +82,8 @@ class SampleResult:
     is_decided: bool
     kept: float | None
     """Share of it that keeps its label: none or all of a picture, some pixels of a map. Only if asked."""
+    outputs: NDArray[np.float32]
+    """Of it alone."""
 
 
 def compare(
@@ -129,18 +131,25 @@ def compare_samples(
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
             kept=None if reference.least_same_label is None else _kept(codec, passes[0], reference, position),
+            outputs=passes[0][position],
         )
         for position, expected in enumerate(reference.logits)
     ]
 
 
 def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> float | None:
-    got, expected = outputs[at], reference.logits[at]
     if isinstance(codec, NamingCodec):
-        return float(codec.encode(got, 1)[0].label == reference.labels[at])
+        return float(codec.encode(outputs[at], 1)[0].label == reference.labels[at])
     if isinstance(codec, DecidingCodec):
-        return float((codec.decisions(got) == codec.decisions(expected)).mean())
+        return same_share(codec.decisions(outputs[at]), codec.decisions(reference.logits[at]))
     return None
+
+
+def same_share(got: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Share of a picture's pixels of which two decisions, (h, w) or (labels, h, w), say the same. A pixel of
+    which several labels may be true keeps all of them or is not kept."""
+    same = got == expected
+    return float((same if same.ndim == 2 else same.all(axis=0)).mean())
 
 
 def share_kept(results: list[SampleResult]) -> float:

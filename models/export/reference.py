@@ -6,7 +6,8 @@ metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the 
           each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs, and
           `rounding`: by how much the same network's outputs in float32 and float64 differ at most; of a
           compressed graph, whose reference is what the graph before it gives, `allowed`: by how much outputs
-          may differ, and `least_same_label`: the share of samples that must keep their label
+          may differ, and `least_same_label`: the share of samples, or of maps' pixels, that must keep their
+          label
 """
 
 import hashlib

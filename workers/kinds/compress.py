@@ -38,6 +38,7 @@ from models.manifest import (
     Manifest,
     Pace,
     Precision,
+    Task,
 )
 from workers.context import JobContext, Outcome, Publication
 from workers.kinds.compress_subject import Subject, bring_subject, outputs
@@ -75,8 +76,13 @@ class _Agreed:
     accuracy: _Both
     mean_iou: _Both
 
+    @property
+    def has_maps(self) -> bool:
+        """Pixels have labels, not pictures."""
+        return self.reference.logits.ndim > _CLASSES
+
     def __str__(self) -> str:
-        what = _what(self.reference.logits)
+        what = "the pixels of " if self.has_maps else ""
         facts = [
             f"outputs differ by at most {self.max_abs:.3g}",
             f"cosine at least {self.cosine:.4f}",
@@ -143,23 +149,20 @@ def _compress(context: JobContext, spec: CompressSpec, subject: Subject) -> int:
 
 
 def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph: Path) -> int:
-    images = subject.decoded(subject.calibration)
-    calibration = Calibration(graph, context.work_dir)
-    for start in range(0, len(images), subject.most):
-        context.begin("calibrating", at=0.05 + 0.3 * start / len(images))
-        calibration.show(images[start : start + subject.most])
+    calibration, shown = Calibration(graph, context.work_dir), 0
+    for images in subject.batches(subject.calibration):
+        context.begin("calibrating", at=0.05 + 0.3 * shown / len(subject.calibration))
+        calibration.show(images)
+        shown += len(images)
     calibrated = calibration.seen()
-    images = subject.decoded(subject.choosing)
-    expected = outputs(context, ServedSession(subject.graph), images, most=subject.most)
-    wanted, layers = subject.said(expected), len(layers_of(onnx.load(graph)))
+    expected = _original(context, subject, subject.choosing)
+    layers = len(layers_of(onnx.load(graph)))
     best: tuple[float, int, float] | None = None
     for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
         context.begin("choosing", at=0.35)
         path = context.work_dir / f"after-{count}.onnx"
         quantize(graph, path, calibrated, float_layers=count)
-        got = outputs(context, ServedSession(path), images, most=subject.most)
-        same = float((subject.said(got) == wanted).mean())
-        error = float(np.square(got - expected).mean())  # tells more than a few labels that happen to change
+        error, same = _tried(context, subject, path, expected)
         if best is None or error < best[0]:
             best = error, count, same
             path.replace(context.work_dir / MODEL_FILE)
@@ -168,30 +171,62 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
     assert best is not None  # none of them left in float32 is always tried
     context.message(
         f"Calibrated on {len(subject.calibration)} pictures; {best[1]} of {layers} layers stay in float32, "
-        f"with which {best[2]:.1%} of {_what(expected)}{len(images)} pictures keep their label."
+        f"with which {best[2]:.1%} of {_what(subject)}{len(expected)} pictures keep their label."
     )
     return best[1]
+
+
+def _original(context: JobContext, subject: Subject, samples: tuple[bytes, ...]) -> list[NDArray[np.float32]]:
+    """What the graph that is compressed gives for each picture. Raises NotServable if that is not finite."""
+    given = list(outputs(context, ServedSession(subject.graph), subject, samples))
+    if not all(np.isfinite(one).all() for one in given):
+        raise NotServable(
+            f"{subject.model} itself gives outputs that are not finite.",
+            hint="Verify it, or import it again.",
+        )
+    return given
+
+
+def _tried(
+    context: JobContext, subject: Subject, path: Path, expected: list[NDArray[np.float32]]
+) -> tuple[float, float]:
+    """The mean squared error of a candidate's outputs, which tells more than a few labels that happen to
+    change, and what share keeps its label."""
+    error = same = 0.0
+    tried = outputs(context, ServedSession(path), subject, subject.choosing)
+    for got, wanted in zip(tried, expected, strict=True):
+        if not np.isfinite(got).all():
+            return np.inf, 0.0
+        error += float(np.square(got - wanted).mean())
+        same += subject.same(got, wanted)
+    return error / len(expected), same / len(expected)
 
 
 def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed:
     """Raises ParityFailed, with the numbers."""
     context.begin("comparing", at=0.5)
     held, names = subject.held, subject.manifest.labels
-    images = subject.decoded(held.samples)
-    logits = outputs(context, ServedSession(subject.graph), images, most=subject.most)
-    before = subject.said(logits)
+    before = _original(context, subject, held.samples)
+    is_named = not _what(subject)
     reference = Reference(
         samples=held.samples,
-        logits=logits,
-        labels=tuple(names[index] for index in before) if before.ndim == 1 else ("",) * len(before),
+        logits=np.stack(before),
+        labels=tuple(names[int(subject.decision(one))] if is_named else "" for one in before),
         by=f"{subject.model}, which it was made from",
         all_labels_sha256=labels_sha256(names),
         least_same_label=spec.least_agreement,
     )
+    context.leave_if_asked()
     session = ServedSession(context.work_dir / MODEL_FILE)
-    after = subject.said(outputs(context, session, images, most=subject.most))
-    results = compare_samples(session.run, subject.codec, reference, max_batch=subject.manifest.max_batch)
-    worst = max(result.max_abs for result in results)
+    try:
+        results = compare_samples(session.run, subject.codec, reference, max_batch=subject.manifest.max_batch)
+    except ServedGraphError:
+        raise
+    except ValueError as error:  # not finite
+        raise ParityFailed(
+            f"{subject.model} in {spec.precision} fails on a picture: {error}.", hint="Try another precision."
+        ) from error
+    worst, after = max(result.max_abs for result in results), [result.outputs for result in results]
     agreed = _Agreed(
         reference=replace(reference, allowed=_ALLOWED * worst),
         same_label=share_kept(results),
@@ -200,8 +235,7 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
         mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
     )
-    if len(results) < (_FEW if before.ndim == 1 else _FEW_MAPS):
-        context.message(f"Only {len(results)} pictures are held out: what they say is not much.")
+    _say_if_few(context, subject)
     if not agreed.same_label >= spec.least_agreement:
         raise ParityFailed(
             f"{subject.model} in {spec.precision} gives {agreed}; {spec.least_agreement:.2%} is asked.",
@@ -211,9 +245,17 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
     return agreed
 
 
-def _what(outputs: NDArray[np.float32]) -> str:
+def _say_if_few(context: JobContext, subject: Subject) -> None:
+    compared, there = len(subject.held.samples), subject.held.of
+    if compared < there:
+        context.message(f"{compared} of {there} held-out pictures are compared.")
+    elif compared < (_FEW_MAPS if _what(subject) else _FEW):
+        context.message(f"Only {compared} pictures are held out: what they say is not much.")
+
+
+def _what(subject: Subject) -> str:
     """What keeps its label, before the number of pictures."""
-    return "" if outputs.ndim == _CLASSES else "the pixels of "
+    return "the pixels of " if subject.manifest.task is Task.SEGMENTATION else ""
 
 
 def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pace, ...]:
@@ -272,7 +314,7 @@ def _finish(
             "precision": str(spec.precision),
             "gain": comparison.gain,
             "same_label": agreed.same_label,
-            "same_label_of": "pictures" if agreed.reference.logits.ndim == _CLASSES else "pixels",
+            "same_label_of": "pixels" if agreed.has_maps else "pictures",
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

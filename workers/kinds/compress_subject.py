@@ -1,6 +1,6 @@
 """What a compression is about: the version, and pictures to calibrate on and to compare on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.compression.spec import CompressSpec
 from app.datasets.service import DatasetService
 from app.db.session import Database
-from app.errors import InvalidSpec, NotServable, ParityFailed, image_error
+from app.errors import InvalidSpec, NotServable, image_error
 from app.registry.reference import parse_reference
 from app.registry.service import Registry
 from app.runtime.plan import Plan, machine_key, serving_cores
@@ -21,6 +21,7 @@ from app.runtime.tunings import TuningStore
 from models.data.masks import Mask, fit_mask
 from models.data.pack import Item, Pack, Split
 from models.evaluate.masks import MaskTally
+from models.export.parity import same_share
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Manifest, Task
 from models.tasks.classification import ClassificationCodec
@@ -32,7 +33,13 @@ _TO_CALIBRATE = 128
 _TO_CHOOSE = 256
 _HELD_OUT = 512
 _MOST_MAP_BYTES = 16 << 20
-"""Of all maps of held-out pictures, which lie in the version's reference: fewer pictures then."""
+"""Of all maps of held-out pictures, which lie in the version's reference: fewer pictures then,"""
+_LEAST_MAPS, _LARGEST_REFERENCE_BYTES = 16, 480 << 20
+"""but so many, unless a reference cannot hold them."""
+_MOST_CHOSEN_BYTES = 512 << 20
+"""Of outputs that are held while it is chosen what stays in float32."""
+_PIXELS_AT_ONCE = 2**18
+"""Of what goes through a graph at once: all that flows between its layers may be looked at."""
 BATCH = 8
 
 
@@ -47,6 +54,8 @@ class Held:
     """The right one of each; None where the data set's labels are not the model's."""
     masks: tuple[Mask, ...] | None = None
     """The same for a segmenter, at its maps' size; None also where its maps are not the whole picture."""
+    of: int
+    """Held-out pictures that there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,11 @@ class Subject:
     batch: int
     """Most pictures per run, as the version is served on this machine; eight where nobody has measured."""
 
+    def batches(self, samples: Sequence[bytes]) -> Iterator[NDArray[np.uint8]]:
+        """(n, H, W, 3), a few at a time. Raises as `decoded`."""
+        for start in range(0, len(samples), self.most):
+            yield self.decoded(samples[start : start + self.most])
+
     def decoded(self, samples: Collection[bytes]) -> NDArray[np.uint8]:
         """(n, H, W, 3). Raises ImageUndecodable and what else a decoder refuses."""
         try:
@@ -76,38 +90,35 @@ class Subject:
         except ImageError as error:
             raise image_error(error) from error
 
-    def said(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """What outputs (n, …) say: the index of each picture's label (n,), or what they say of each pixel.
-
-        Raises ParityFailed for what is not finite.
-        """
-        if not np.isfinite(outputs).all():
-            raise ParityFailed(
-                f"{self.model} gives outputs that are not finite.", hint="Try another precision."
-            )
+    def decision(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """What finite outputs of one picture say: the index of its label (), or that of each pixel."""
         if isinstance(self.codec, ClassificationCodec):
-            said: NDArray[Any] = outputs.argmax(axis=1)
-            return said
-        return np.stack([self.codec.decisions(maps) for maps in outputs])
+            return np.asarray(outputs.argmax())
+        return self.codec.decisions(outputs)
 
-    def accuracy(self, said: NDArray[Any]) -> float | None:
+    def same(self, got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+        """Share of one picture, all or none, or of its pixels, of which finite outputs say the same."""
+        one, other = self.decision(got), self.decision(expected)
+        return same_share(one, other) if one.ndim else float(one == other)
+
+    def accuracy(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
         """Share of the held-out pictures whose label is right. None where nobody knows."""
         if self.held.labels is None:
             return None
         names = self.manifest.labels
-        right = [names[index] == label for index, label in zip(said, self.held.labels, strict=True)]
+        said = [names[int(self.decision(one))] for one in outputs]
+        right = [label == name for label, name in zip(self.held.labels, said, strict=True)]
         return right.count(True) / len(right)
 
-    def mean_iou(self, said: NDArray[Any]) -> float | None:
+    def mean_iou(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
         """The same of what is said of each pixel: the mean over labels of intersection over union."""
         if self.held.masks is None:
             return None
-        labels = self.manifest.labels
-        tally = MaskTally(len(labels))
-        for decisions, mask in zip(said, self.held.masks, strict=True):
-            levels = decisions[0] if len(labels) == 1 else decisions
-            tally.add(levels[None].astype(np.uint8), mask[None])
-        return tally.evaluation(labels, [""] * len(said), listed=0).mean_iou
+        tally = MaskTally(len(self.manifest.labels))
+        for one, mask in zip(outputs, self.held.masks, strict=True):
+            said = self.decision(one)
+            tally.add((said if said.ndim == 2 else said[0])[None].astype(np.uint8), mask[None])
+        return tally.mean_iou
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,7 +128,8 @@ class Subject:
     @property
     def most(self) -> int:
         """Inputs of a run here."""
-        return min(BATCH, self.manifest.max_batch or BATCH)
+        height, width, _ = self.shape
+        return max(1, min(BATCH, self.manifest.max_batch or BATCH, _PIXELS_AT_ONCE // (height * width)))
 
 
 def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
@@ -153,21 +165,19 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         graph_sha256=artifact.sha256,
         codec=_codec(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels)),
         calibration=(calibration := _calibration(pack, spec.dataset, held)),
-        choosing=_choosing(pack, held, _most(_TO_CHOOSE, version.manifest)) or calibration,
+        choosing=_few(_choosing(pack, held) or calibration, _most_chosen(version.manifest)),
         held=held,
         batch=_batch(plan, version.manifest),
     )
 
 
 def outputs(
-    context: JobContext, session: ServedSession, images: NDArray[np.uint8], *, most: int
-) -> NDArray[np.float32]:
-    """(n, C) of (n, H, W, 3), a few at a time. Raises Interrupted, ServedGraphError."""
-    parts = []
-    for start in range(0, len(images), most):
+    context: JobContext, session: ServedSession, subject: Subject, samples: Sequence[bytes]
+) -> Iterator[NDArray[np.float32]]:
+    """Of each picture, those of a few at a time. Raises Interrupted, ServedGraphError, ImageUndecodable."""
+    for images in subject.batches(samples):
         context.leave_if_asked()
-        parts.append(session.run(images[start : start + most]))
-    return np.concatenate(parts)
+        yield from session.run(images)
 
 
 def _codec(manifest: Manifest, limits: ImageLimits) -> ClassificationCodec | SegmentationCodec:
@@ -175,9 +185,21 @@ def _codec(manifest: Manifest, limits: ImageLimits) -> ClassificationCodec | Seg
     return ClassificationCodec(manifest, limits) if is_classifier else SegmentationCodec(manifest, limits)
 
 
-def _most(pictures: int, manifest: Manifest) -> int:
-    """So many, or as many as have so many bytes of outputs."""
-    return max(1, min(pictures, _MOST_MAP_BYTES // (4 * prod(manifest.outputs[0].shape[1:]))))
+def _output_bytes(manifest: Manifest) -> int:
+    return 4 * prod(manifest.outputs[0].shape[1:])
+
+
+def _most_chosen(manifest: Manifest) -> int:
+    return max(1, min(_TO_CHOOSE, _MOST_CHOSEN_BYTES // _output_bytes(manifest)))
+
+
+def _most_held(manifest: Manifest) -> int:
+    """How many held-out pictures are compared."""
+    if manifest.task is not Task.SEGMENTATION:
+        return _HELD_OUT
+    map_bytes = _output_bytes(manifest)
+    least = min(_LEAST_MAPS, _LARGEST_REFERENCE_BYTES // map_bytes)
+    return max(1, least, min(_HELD_OUT, _MOST_MAP_BYTES // map_bytes))
 
 
 def _batch(plan: Plan | None, manifest: Manifest) -> int:
@@ -186,25 +208,25 @@ def _batch(plan: Plan | None, manifest: Manifest) -> int:
 
 def _held(pack: Pack, dataset: str, manifest: Manifest) -> Held:
     split = Split.TEST if pack.of(Split.TEST) else Split.VALIDATION
-    items = _spread(pack.of(split), _most(_HELD_OUT, manifest))
+    items = _spread(pack.of(split), _most_held(manifest))
     if not items:
         raise InvalidSpec(
             f"{dataset} holds no pictures out, so there is nothing to compare on.",
             param="dataset",
             hint="Make a version of it with a test_share.",
         )
-    samples = tuple(pack.read(item) for item in items)
+    samples, of = tuple(pack.read(item) for item in items), len(pack.of(split))
     if manifest.task is Task.SEGMENTATION:
-        return Held(split=split, samples=samples, masks=_masks(pack, items, manifest))
+        return Held(split=split, samples=samples, of=of, masks=_masks(pack, items, manifest))
     labels = None
     if set(pack.labels) <= set(manifest.labels):
         labels = tuple(pack.labels[item.label] for item in items)
-    return Held(split=split, samples=samples, labels=labels)
+    return Held(split=split, samples=samples, of=of, labels=labels)
 
 
 def _masks(pack: Pack, items: list[Item], manifest: Manifest) -> tuple[Mask, ...] | None:
-    is_one = len(pack.labels) == len(manifest.labels) == 1
     is_exclusive = manifest.masks is None or manifest.masks.activation == "softmax"
+    is_one = len(pack.labels) == len(manifest.labels) == 1 and not is_exclusive  # whatever it is called
     is_same = pack.labels == manifest.labels and is_exclusive
     if manifest.preprocessing.fit != "squash" or not (is_one or is_same):
         return None
@@ -226,15 +248,23 @@ def _calibration(pack: Pack, dataset: str, held: Held) -> tuple[bytes, ...]:
     return fresh
 
 
-def _choosing(pack: Pack, held: Held, most: int) -> tuple[bytes, ...]:
+def _choosing(pack: Pack, held: Held) -> tuple[bytes, ...]:
     if held.split is Split.VALIDATION:
         return ()
-    samples = [pack.read(item) for item in _spread(pack.of(Split.VALIDATION), most)]
+    samples = [pack.read(item) for item in _spread(pack.of(Split.VALIDATION), _TO_CHOOSE)]
     return tuple(sample for sample in samples if sample not in set(held.samples))
 
 
+def _few(samples: tuple[bytes, ...], most: int) -> tuple[bytes, ...]:
+    return tuple(samples[at] for at in _places(len(samples), most))
+
+
 def _spread(items: list[Item], most: int) -> list[Item]:
-    """At most so many, evenly over the whole list."""
-    if len(items) <= most:
-        return items
-    return [items[index] for index in np.linspace(0, len(items) - 1, most).astype(int)]
+    return [items[at] for at in _places(len(items), most)]
+
+
+def _places(length: int, most: int) -> list[int]:
+    """At most so many, evenly over the whole length."""
+    if length <= most:
+        return list(range(length))
+    return [int(at) for at in np.linspace(0, length - 1, most)]

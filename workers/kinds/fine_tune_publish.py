@@ -160,7 +160,7 @@ def _export(context: JobContext, prepared: Prepared) -> tuple[Manifest, dict[str
     try:
         manifest = _write_graph(prepared, merged, model)
     except ExportFailed as error:
-        hint = "Train a smaller base; the checkpoints of this job are kept."
+        hint = "Train another base; the checkpoints of this job are kept."
         raise NotServable(f"The trained network does not become a graph: {error}", hint=hint) from error
     weights = context.work_dir / WEIGHTS_FILE
     save_weights(merged, weights)

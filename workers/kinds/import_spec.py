@@ -74,7 +74,7 @@ class Usage(_Frozen):
                 window, scale=scale, margin=margin, context=self.context, overlap=self.overlap
             )
         except ValueError as error:
-            hint = "Give larger windows, or a smaller `context`."
+            hint = "Give windows of another size, or another `context`."
             raise ImportRefused(str(error), param="manifest.height", hint=hint) from error
 
     def checked_labels(self) -> tuple[str, ...]:

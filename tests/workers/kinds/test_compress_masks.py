@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from app.access.principal import SYSTEM
-from app.errors import InvalidSpec, ParityFailed
+from app.errors import InvalidSpec, NotServable, ParityFailed
 from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
+from models.export.parity import same_share
 from models.export.reference import read_reference
 from models.manifest import REFERENCE_FILE
 from tests.colour_models import COLOURS, RGB
@@ -80,17 +81,29 @@ def test_masks_that_are_not_of_its_labels_or_its_whole_picture_judge_nothing(pla
         assert b"mean_iou" not in outcome.publish.certificate.to_json()
 
 
-def test_the_reference_holds_no_more_maps_than_are_worth_keeping(place, monkeypatch):
+@pytest.mark.parametrize(("worth", "least", "compared"), [(4, 2, 4), (1, 3, 3)])
+def test_the_reference_holds_no_more_maps_than_are_worth_keeping(place, monkeypatch, worth, least, compared):
     map_bytes = 4 * 3 * SIDE * SIDE
-    monkeypatch.setattr("workers.kinds.compress_subject._MOST_MAP_BYTES", 4 * map_bytes)
+    monkeypatch.setattr("workers.kinds.compress_subject._MOST_MAP_BYTES", worth * map_bytes)
+    monkeypatch.setattr("workers.kinds.compress_subject._LEAST_MAPS", least)
     parcel = place.run(model="to-3", dataset="halves-3", precision="fp16", keep="always").publish
-    assert read_reference(parcel.artifacts[REFERENCE_FILE]).logits.shape == (4, 3, SIDE, SIDE)
+    assert read_reference(parcel.artifacts[REFERENCE_FILE]).logits.shape == (compared, 3, SIDE, SIDE)
+    assert f"{compared} of 6 held-out pictures are compared." in place.messages
 
 
-def test_one_that_gives_what_is_not_a_number_is_refused_by_name(place):
+def test_an_original_that_gives_what_is_not_a_number_is_named(place):
     publish_convolutions(place.registry, place.folder / "huge", name="huge", labels=3, gain=3e38)
-    with pytest.raises(ParityFailed, match="huge:1 gives outputs that are not finite"):
-        place.run(model="huge", dataset="halves-3", precision="fp16", keep="always")
+    for precision in ("int8", "fp16"):
+        with pytest.raises(NotServable, match="huge:1 itself gives outputs that are not finite"):
+            place.run(model="huge", dataset="halves-3", precision=precision, keep="always")
+
+
+def test_a_pixel_of_several_labels_keeps_all_of_them_or_is_not_kept():
+    expected = np.zeros((4, 2, 2), bool)
+    got = expected.copy()
+    got[[0, 3], 0, 0] = got[1, 1, 1] = True
+    assert same_share(got, expected) == 0.5
+    assert same_share(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 0]])) == 0.75
 
 
 def test_a_set_without_masks_is_refused(place):
