@@ -46,7 +46,7 @@ def measure_middles(archive: Path) -> dict[str, Any]:
     counts = _counts(archive)
     means = (counts * np.arange(_LEVELS)).sum(axis=1) / counts.sum(axis=1)
     first, second = ((means[1:] + means[:-1]) / 2).tolist()
-    return _marks_of_thresholds(archive, first + 1, second + 1)  # theirs are the last of the lower class
+    return _marks_of_thresholds(archive, first, second)
 
 
 def measure_thresholds(archive: Path) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from models.tasks.images import ImageError, ImageLimits
 
 SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _NAMED_SAMPLES = 3
+_OF_SEVERAL = 3
+"""Dimensions of decisions on pixels that may have several labels."""
 _ROUNDINGS = 8
 
 
@@ -146,10 +148,10 @@ def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: 
 
 
 def same_share(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Share of a picture's pixels of which two decisions, (h, w) or (labels, h, w), say the same. A pixel of
-    which several labels may be true keeps all of them or is not kept."""
-    same = got == expected
-    return float((same if same.ndim == 2 else same.all(axis=0)).mean())
+    """Share of a picture of which two decisions say the same: all or none of its one label (), of its pixels
+    (h, w) or (labels, h, w). A pixel of which several labels may be true keeps all of them or is not kept."""
+    same = np.asarray(got == expected)
+    return float((same.all(axis=0) if same.ndim == _OF_SEVERAL else same).mean())
 
 
 def share_kept(results: list[SampleResult]) -> float:

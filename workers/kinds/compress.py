@@ -8,7 +8,7 @@ Calibration sees pictures for training; those for validation choose how much sta
 are compared. Without any for test, those for validation are, and those for training choose. Loads no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,6 @@ from models.manifest import (
     Manifest,
     Pace,
     Precision,
-    Task,
 )
 from workers.context import JobContext, Outcome, Publication
 from workers.kinds.compress_subject import Subject, bring_subject, outputs
@@ -50,8 +49,6 @@ _ALLOWED = 1.25
 _FEW = 100
 _FEW_MAPS = 20
 """Fewer held-out pictures say little, which the job says."""
-_CLASSES = 2
-"""Dimensions of outputs of which each picture has one value per label."""
 
 
 class _Both(NamedTuple):
@@ -75,14 +72,10 @@ class _Agreed:
     cosine: float
     accuracy: _Both
     mean_iou: _Both
-
-    @property
-    def has_maps(self) -> bool:
-        """Pixels have labels, not pictures."""
-        return self.reference.logits.ndim > _CLASSES
+    has_maps: bool
 
     def __str__(self) -> str:
-        what = "the pixels of " if self.has_maps else ""
+        compared = _kept_of(self.has_maps, len(self.reference.samples))
         facts = [
             f"outputs differ by at most {self.max_abs:.3g}",
             f"cosine at least {self.cosine:.4f}",
@@ -90,8 +83,7 @@ class _Agreed:
             *self.mean_iou.told("mean IoU"),
         ]
         return (
-            f"the same label for {self.same_label:.2%} of {what}{len(self.reference.samples)} held-out "
-            f"pictures ({', '.join(facts)})"
+            f"the same label for {self.same_label:.2%} of {compared} held-out pictures ({', '.join(facts)})"
         )
 
 
@@ -155,14 +147,15 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
         calibration.show(images)
         shown += len(images)
     calibrated = calibration.seen()
-    expected = _original(context, subject, subject.choosing)
+    batches = list(subject.batches(subject.choosing))  # decoded once for all that are tried
+    expected = _original(context, subject, batches)
     layers = len(layers_of(onnx.load(graph)))
     best: tuple[float, int, float] | None = None
     for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
         context.begin("choosing", at=0.35)
         path = context.work_dir / f"after-{count}.onnx"
         quantize(graph, path, calibrated, float_layers=count)
-        error, same = _tried(context, subject, path, expected)
+        error, same = _tried(context, subject, path, batches, expected)
         if best is None or error < best[0]:
             best = error, count, same
             path.replace(context.work_dir / MODEL_FILE)
@@ -171,14 +164,16 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
     assert best is not None  # none of them left in float32 is always tried
     context.message(
         f"Calibrated on {len(subject.calibration)} pictures; {best[1]} of {layers} layers stay in float32, "
-        f"with which {best[2]:.1%} of {_what(subject)}{len(expected)} pictures keep their label."
+        f"with which {best[2]:.1%} of {_kept_of(subject.has_maps, len(expected))} pictures keep their label."
     )
     return best[1]
 
 
-def _original(context: JobContext, subject: Subject, samples: tuple[bytes, ...]) -> list[NDArray[np.float32]]:
+def _original(
+    context: JobContext, subject: Subject, batches: Iterable[NDArray[np.uint8]]
+) -> list[NDArray[np.float32]]:
     """What the graph that is compressed gives for each picture. Raises NotServable if that is not finite."""
-    given = list(outputs(context, ServedSession(subject.graph), subject, samples))
+    given = list(outputs(context, ServedSession(subject.graph), batches))
     if not all(np.isfinite(one).all() for one in given):
         raise NotServable(
             f"{subject.model} itself gives outputs that are not finite.",
@@ -188,12 +183,16 @@ def _original(context: JobContext, subject: Subject, samples: tuple[bytes, ...])
 
 
 def _tried(
-    context: JobContext, subject: Subject, path: Path, expected: list[NDArray[np.float32]]
+    context: JobContext,
+    subject: Subject,
+    path: Path,
+    batches: Iterable[NDArray[np.uint8]],
+    expected: list[NDArray[np.float32]],
 ) -> tuple[float, float]:
     """The mean squared error of a candidate's outputs, which tells more than a few labels that happen to
     change, and what share keeps its label."""
     error = same = 0.0
-    tried = outputs(context, ServedSession(path), subject, subject.choosing)
+    tried = outputs(context, ServedSession(path), batches)
     for got, wanted in zip(tried, expected, strict=True):
         if not np.isfinite(got).all():
             return np.inf, 0.0
@@ -206,12 +205,11 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
     """Raises ParityFailed, with the numbers."""
     context.begin("comparing", at=0.5)
     held, names = subject.held, subject.manifest.labels
-    before = _original(context, subject, held.samples)
-    is_named = not _what(subject)
+    before = _original(context, subject, subject.batches(held.samples))
     reference = Reference(
         samples=held.samples,
         logits=np.stack(before),
-        labels=tuple(names[int(subject.decision(one))] if is_named else "" for one in before),
+        labels=tuple("" if subject.has_maps else names[int(subject.decision(one))] for one in before),
         by=f"{subject.model}, which it was made from",
         all_labels_sha256=labels_sha256(names),
         least_same_label=spec.least_agreement,
@@ -234,6 +232,7 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         cosine=min(result.cosine for result in results),
         accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
         mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
+        has_maps=subject.has_maps,
     )
     _say_if_few(context, subject)
     if not agreed.same_label >= spec.least_agreement:
@@ -249,13 +248,13 @@ def _say_if_few(context: JobContext, subject: Subject) -> None:
     compared, there = len(subject.held.samples), subject.held.of
     if compared < there:
         context.message(f"{compared} of {there} held-out pictures are compared.")
-    elif compared < (_FEW_MAPS if _what(subject) else _FEW):
+    elif compared < (_FEW_MAPS if subject.has_maps else _FEW):
         context.message(f"Only {compared} pictures are held out: what they say is not much.")
 
 
-def _what(subject: Subject) -> str:
-    """What keeps its label, before the number of pictures."""
-    return "the pixels of " if subject.manifest.task is Task.SEGMENTATION else ""
+def _kept_of(has_maps: bool, pictures: int) -> str:
+    """What keeps its label."""
+    return f"{'the pixels of ' if has_maps else ''}{pictures}"
 
 
 def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pace, ...]:
@@ -314,7 +313,7 @@ def _finish(
             "precision": str(spec.precision),
             "gain": comparison.gain,
             "same_label": agreed.same_label,
-            "same_label_of": "pixels" if agreed.has_maps else "pictures",
+            "same_label_of": "pixels" if subject.has_maps else "pictures",
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

@@ -25,6 +25,7 @@ from models.export.parity import same_share
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Manifest, Task
 from models.tasks.classification import ClassificationCodec
+from models.tasks.codecs import codec_of
 from models.tasks.images import ImageError, ImageLimits
 from models.tasks.segmentation import SegmentationCodec
 from workers.context import JobContext
@@ -37,7 +38,7 @@ _MOST_MAP_BYTES = 16 << 20
 _LEAST_MAPS, _LARGEST_REFERENCE_BYTES = 16, 480 << 20
 """but so many, unless a reference cannot hold them."""
 _MOST_CHOSEN_BYTES = 512 << 20
-"""Of outputs that are held while it is chosen what stays in float32."""
+"""Of pixels and outputs that are held while it is chosen what stays in float32."""
 _PIXELS_AT_ONCE = 2**18
 """Of what goes through a graph at once: all that flows between its layers may be looked at."""
 BATCH = 8
@@ -98,8 +99,7 @@ class Subject:
 
     def same(self, got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
         """Share of one picture, all or none, or of its pixels, of which finite outputs say the same."""
-        one, other = self.decision(got), self.decision(expected)
-        return same_share(one, other) if one.ndim else float(one == other)
+        return same_share(self.decision(got), self.decision(expected))
 
     def accuracy(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
         """Share of the held-out pictures whose label is right. None where nobody knows."""
@@ -119,6 +119,11 @@ class Subject:
             said = self.decision(one)
             tally.add((said if said.ndim == 2 else said[0])[None].astype(np.uint8), mask[None])
         return tally.mean_iou
+
+    @property
+    def has_maps(self) -> bool:
+        """Pixels get labels, not pictures."""
+        return self.manifest.task is Task.SEGMENTATION
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -155,6 +160,8 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         plan = TuningStore(database).find(artifact.sha256, machine)
     finally:
         database.close()
+    codec = codec_of(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
+    assert isinstance(codec, ClassificationCodec | SegmentationCodec)  # others have been refused at the door
     pack = Pack(context.objects.fetch(context.principal, dataset.sha256))
     held = _held(pack, spec.dataset, version.manifest)
     return Subject(
@@ -163,7 +170,7 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         manifest=version.manifest,
         graph=context.objects.fetch(context.principal, artifact.sha256),
         graph_sha256=artifact.sha256,
-        codec=_codec(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels)),
+        codec=codec,
         calibration=(calibration := _calibration(pack, spec.dataset, held)),
         choosing=_few(_choosing(pack, held) or calibration, _most_chosen(version.manifest)),
         held=held,
@@ -172,17 +179,12 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
 
 
 def outputs(
-    context: JobContext, session: ServedSession, subject: Subject, samples: Sequence[bytes]
+    context: JobContext, session: ServedSession, batches: Iterable[NDArray[np.uint8]]
 ) -> Iterator[NDArray[np.float32]]:
-    """Of each picture, those of a few at a time. Raises Interrupted, ServedGraphError, ImageUndecodable."""
-    for images in subject.batches(samples):
+    """Of each picture, those of one batch at a time. Raises Interrupted, ServedGraphError."""
+    for images in batches:
         context.leave_if_asked()
         yield from session.run(images)
-
-
-def _codec(manifest: Manifest, limits: ImageLimits) -> ClassificationCodec | SegmentationCodec:
-    is_classifier = manifest.task is Task.CLASSIFICATION
-    return ClassificationCodec(manifest, limits) if is_classifier else SegmentationCodec(manifest, limits)
 
 
 def _output_bytes(manifest: Manifest) -> int:
@@ -190,7 +192,9 @@ def _output_bytes(manifest: Manifest) -> int:
 
 
 def _most_chosen(manifest: Manifest) -> int:
-    return max(1, min(_TO_CHOOSE, _MOST_CHOSEN_BYTES // _output_bytes(manifest)))
+    how = manifest.preprocessing
+    picture_bytes = 3 * how.height * how.width + _output_bytes(manifest)
+    return max(1, min(_TO_CHOOSE, _MOST_CHOSEN_BYTES // picture_bytes))
 
 
 def _most_held(manifest: Manifest) -> int:
