@@ -61,7 +61,13 @@ class Services:
                 )
         return None
 
-    def preload(self) -> None:
+    def begin(self) -> None:
+        """Follow the registry, load what is pinned, sweep; once, however often it is asked."""
+        if not self.pool.has_begun:
+            self.pool.start(self._preload)
+            self.sweeper.start()
+
+    def _preload(self) -> None:
         """Load what is pinned, so that the first request does not wait for it."""
         for tenant_id, reference in self.pool.pinned().values():
             principal = Principal(tenant_id=tenant_id)

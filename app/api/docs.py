@@ -1,14 +1,27 @@
-"""`/docs` without the internet: Swagger UI's files come out of a package, not from a content network."""
+"""The API's document, and `/docs` without the internet: Swagger UI's files come out of a package."""
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.api.schemas.errors import error_schemas
+
 _STATIC_PATH = "/docs/static"
+
+
+class DocumentedApi(FastAPI):
+    """Its document has what the routes' errors refer to."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            super().openapi()["components"]["schemas"] |= error_schemas()
+        return super().openapi()
 
 
 def add_docs(api: FastAPI) -> None:

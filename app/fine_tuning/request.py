@@ -14,6 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.errors import InvalidSpec
+from models.described import with_docstrings
 from models.train.spec import SpecError, TrainSpec, complaint, read_spec
 
 Json = dict[str, Any]
@@ -27,7 +28,7 @@ _KEPT = ("priority", "time_limit_s")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=with_docstrings)
 
 
 class Hyperparameters(_Part):

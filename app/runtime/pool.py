@@ -152,6 +152,11 @@ class Pool:
         self._preload = preload
         self._poller.start()
 
+    @property
+    def has_begun(self) -> bool:
+        """It follows the registry, or did."""
+        return self._poller.ident is not None
+
     def close(self) -> None:
         """Stop following and unload everything, waiting for requests in flight."""
         self._stop.set()

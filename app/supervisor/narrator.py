@@ -18,8 +18,9 @@ ASK_SELDOM_S = 2.0
 """When nothing is under way that could change the answer."""
 QUIET_FOR_S = 10.0
 """Nothing to import for so long: the worker, whose part it is to ask for starters, has none to ask for."""
-LOOK_AT_JOBS_AFTER_S = 2.0
-"""A start that has nothing to import is ready sooner, and is not slowed by looking at jobs."""
+LOOK_AT_JOBS_AFTER_S = 1.0
+"""Since the gateway's first answer: a start that has nothing to import is ready sooner, and is not slowed by
+looking at jobs."""
 
 
 class Narrator:
@@ -46,6 +47,7 @@ class Narrator:
 
     def _tell(self) -> None:
         jobs: JobWatch | None = None
+        answered_s: float | None = None
         while not self._over.wait(ASK_SELDOM_S if self._has_said_not_ready else ASK_EVERY_S):
             status, reason = self._ask()
             waited_s = time.monotonic() - self._started_s
@@ -54,7 +56,9 @@ class Narrator:
             if status == 200:
                 self._display.ready(self._url, waited_s)
                 break
-            if jobs is None and waited_s > LOOK_AT_JOBS_AFTER_S:
+            if answered_s is None and status is not None:
+                answered_s = waited_s
+            if jobs is None and answered_s is not None and waited_s - answered_s > LOOK_AT_JOBS_AFTER_S:
                 jobs = JobWatch(self._settings, since_s=time.time() - waited_s)
             elif jobs is not None and status is not None and jobs.quiet_s > QUIET_FOR_S:
                 self._say_not_ready(reason)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from models.described import with_docstrings
 from models.manifest import Task
 
 
@@ -41,7 +42,7 @@ class Proof(StrEnum):
 class Parameters(BaseModel):
     """What a method can be told. Fields have defaults, bounds and a docstring each; units are in names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=with_docstrings)
 
 
 @dataclass(frozen=True, kw_only=True)

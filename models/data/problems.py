@@ -6,6 +6,7 @@ from typing import Final, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from models.data.archive_rules import ArchiveRefused
+from models.described import with_docstrings
 
 MAX_PROBLEMS: Final = 10_000
 """Named one by one; more are counted."""
@@ -40,7 +41,7 @@ class Noted(Generic[T]):
 class Problem(BaseModel):
     """One mistake."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra=with_docstrings)
 
     file: str
     """The image, manifest or archive it is in."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from models.data.listing import Layout, Listing
 from models.data.pack import Item, Pack, Split
 from models.data.problems import LeftOut, Noted
+from models.described import with_docstrings
 
 MAX_LISTED: Final = 1000
 """Duplicates and files left out, one by one; the counts are of all."""
@@ -18,7 +19,7 @@ _CONFUSABLE_PAIRS = 20
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra=with_docstrings)
 
 
 class SourceFacts(_Frozen):

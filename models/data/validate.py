@@ -23,6 +23,7 @@ from models.data.problems import DataRefused, LeftOut, Noted, Problem, skip
 from models.data.report import DatasetReport, Duplicate, report_of
 from models.data.sources import DataLimits, open_sources
 from models.data.splits import Shares, Unsplit, assign_splits
+from models.described import with_docstrings
 
 __all__ = ["DataLimits", "DataRefused", "DatasetOptions", "DatasetReport", "LeftOut", "Problem", "make_pack"]
 
@@ -34,7 +35,7 @@ _CHECKING_SHARE = 0.8
 class DatasetOptions(BaseModel):
     """How a data set is made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=with_docstrings)
 
     skip_broken: bool = False
     """Leave broken images and rows out, and list them in the report, instead of refusing the data set."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.catalogue import CATALOGUE, Kind, Parameters, Row, UnknownMethod
 from models.catalogue.losses import Loss
+from models.described import with_docstrings
 from models.manifest import Task
 
 _BRANCH = re.compile(r"\S*\[.*\]|(constrained-)?(int|float|str)")
@@ -72,7 +73,7 @@ class EarlyStopping(BaseModel):
 class Degradation(BaseModel):
     """What is done to small pictures after they were made smaller, drawn anew for each patch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=with_docstrings)
 
     noise: float = Field(default=0.0, ge=0, le=64, allow_inf_nan=False)
     """Largest standard deviation of normal noise, of 255 levels; each patch has one from 0 on."""
@@ -83,7 +84,7 @@ class Degradation(BaseModel):
 class TrainSpec(BaseModel):
     """One training run. `None` means: chosen from family, data and a measured step."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=with_docstrings)
 
     task: Task = Task.CLASSIFICATION
     model: str = Field(min_length=1, max_length=128)

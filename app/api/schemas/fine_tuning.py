@@ -1,8 +1,12 @@
 """Bodies of `/v1/fine_tuning/jobs`: OpenAI's objects, with more keys at the root."""
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.fine_tuning.plan import PREFLIGHT
 from app.fine_tuning.request import Around, Json
@@ -242,17 +246,34 @@ class FineTuningCheckpointList(BaseModel):
 # which names the nearest that would.
 
 
-def _documented(owner: type[BaseModel]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _ShownAs:
+    """A field shown as another model has it, which is looked up when the document is made."""
+
+    owner: type[BaseModel]
+    name: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return _shown(self.owner)[self.name]
+
+
+def _fields_of(owner: type[BaseModel]) -> dict[str, Any]:
+    return {name: (Annotated[Any, _ShownAs(owner, name)], None) for name in owner.model_fields}
+
+
+@cache
+def _shown(owner: type[BaseModel]) -> dict[str, Json]:
     whole = owner.model_json_schema()
     definitions = whole.get("$defs", {})
     fields: dict[str, Any] = {}
     for name, schema in whole["properties"].items():
-        shown = _inlined(schema, definitions)
+        fields[name] = _inlined(schema, definitions)
         if name in CHOICES:
-            shown = {**_CHOICE, "description": f"A row of `GET /v1/catalog?kind={CHOICES[name]}`."}
+            fields[name] = {**_CHOICE, "description": f"A row of `GET /v1/catalog?kind={CHOICES[name]}`."}
             if name == "augmentation":
-                shown = {"anyOf": [_CHOICE, {"type": "array", "items": _CHOICE}, {"type": "null"}]}
-        fields[name] = (Annotated[Any, WithJsonSchema(shown)], None)
+                fields[name] = {"anyOf": [_CHOICE, {"type": "array", "items": _CHOICE}, {"type": "null"}]}
     return fields
 
 
@@ -293,6 +314,6 @@ FineTuningRequest = create_model(
         },
     ),
     __doc__="A training to queue: OpenAI's fields and ours, side by side.",
-    **_documented(Around),
-    **_documented(TrainSpec),
+    **_fields_of(Around),
+    **_fields_of(TrainSpec),
 )
