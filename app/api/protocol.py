@@ -93,12 +93,10 @@ class ShortCycle:
             self._protocol.transport.close()
 
     def _response(self, answer: Answer) -> bytes:
-        parts = [STATUS_LINE[answer.status]]
-        for name, value in answer.all_headers(self.exchange.request_id):
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(answer.body)
-        return b"".join(parts)
+        headers = answer.all_headers(self.exchange.request_id)
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        return b"".join([STATUS_LINE[answer.status], *lines, end, answer.body])
 
 
 class _Event:

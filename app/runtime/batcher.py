@@ -169,17 +169,18 @@ class Batcher:
         """Lanes inside `take`, waiting or just woken."""
         self._preparing: Counter[str] = Counter()
         """Places reserved, by caller."""
+        self._reserved = 0
+        """All of them."""
         self._is_closed = False
         self._seconds_per_member = 0.0
 
     def __len__(self) -> int:
-        return len(self._queue) + self._preparing.total()
+        return len(self._queue) + self._reserved
 
     def expected_wait_s(self, caller: str = "") -> float:
         """Seconds until a member offered now would be answered, by the pace measured so far: of the others
         that wait, each caller's come in turns with its own."""
-        turns = (self._queue.waiting(caller) + 1) * self._queue.callers_with({caller})
-        return min(len(self) + 1, turns) * self._seconds_per_member / self._lanes
+        return min(len(self) + 1, self._queue.turns(caller)) * self._seconds_per_member / self._lanes
 
     def _has_no_place(self, caller: str) -> bool:
         """The queue is full, and this caller has its share of it."""
@@ -227,6 +228,7 @@ class Batcher:
         with self._lock:
             self._refuse_if_full(caller)
             self._preparing[caller] += 1
+            self._reserved += 1
 
     def _refuse_if_full(self, caller: str) -> None:
         if self._is_closed or self._has_no_place(caller):
@@ -240,6 +242,7 @@ class Batcher:
 
     def _unreserve(self, caller: str) -> None:
         self._preparing[caller] -= 1
+        self._reserved -= 1
         if not self._preparing[caller]:
             del self._preparing[caller]
 

@@ -38,6 +38,12 @@ class FairQueue(Generic[Item]):
     def __len__(self) -> int:
         return self._count
 
+    def turns(self, caller: str) -> int:
+        """How many members are served until one more of this caller's is, if callers take turns and all have
+        as many as it has."""
+        line = self._lines.get(caller)
+        return len(self._lines) + 1 if line is None else (len(line) + 1) * len(self._lines)
+
     def callers_with(self, callers: Set[str]) -> int:
         """How many would wait if these did."""
         return len(self._lines.keys() | callers)

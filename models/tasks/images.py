@@ -8,9 +8,8 @@ without the GIL.
 
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
+from types import TracebackType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -134,7 +133,7 @@ def decode_picture(data: bytes, *, limits: ImageLimits) -> Picture:
     if isinstance(header, JpegHeader):
         stored, alpha, is_grey = stored_pixels(data, header), None, header.components == 1
     else:
-        with _as_undecodable(header):
+        with _AsUndecodable(header):
             layers = _raster_layers(data, header)
             stored, is_grey = rgb_array(layers.rgb), layers.is_grey
             alpha = None if layers.alpha is None else np.asarray(layers.alpha)
@@ -200,20 +199,29 @@ def stored_pixels(
 
     `at_least` is in stored (height, width) too. The array may be read-only.
     """
-    with _as_undecodable(header):
+    with _AsUndecodable(header):
         if isinstance(header, JpegHeader):
             return _jpeg_pixels(data, header, at_least)
         return over_white(_raster_layers(data, header))
 
 
-@contextmanager
-def _as_undecodable(header: Header) -> Iterator[None]:
-    try:
-        yield
-    except ImageError:
-        raise
-    except DECODER_FAULTS as fault:
-        raise undecodable(f"The {header.format.upper()} is damaged or of a kind that is not read.") from fault
+class _AsUndecodable:
+    """What a decoder raises becomes an ImageError. Not a generator, which would cost more per picture."""
+
+    __slots__ = ("_header",)
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(fault, DECODER_FAULTS) and not isinstance(fault, ImageError):
+            name = self._header.format.upper()
+            raise undecodable(f"The {name} is damaged or of a kind that is not read.") from fault
 
 
 def _jpeg_pixels(data: bytes, header: JpegHeader, at_least: tuple[int, int] | None) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """JPEG: a marker scanner that takes a few microseconds, and libjpeg-turbo decoding at 1/1 to 1/8 scale."""
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ _SOS, _APP1, _APP2, _APP14, _COM = 0xDA, 0xE1, 0xE2, 0xEE, 0xFE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE = 0xC2
+_SEGMENT = Struct(">BBH")
+"""0xFF, the marker, the length of what follows with these two bytes."""
 _BARE_MARKERS = frozenset(range(0xD0, 0xDA)) | {0x00, 0x01}
 _MAX_SEGMENTS = 4096  # a profile takes up to 255 and extended XMP some hundreds
 _MAX_SCANS = 1000
@@ -81,15 +84,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, stop) of each segment's payload, up to and with the first start of scan."""
     at, end = 2, len(data)
     for _ in range(_MAX_SEGMENTS):
-        if at + 5 > end or data[at] != 0xFF:
+        if at + 5 > end:
             break
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte: any number of them may stand before a marker
+        fill, marker, length = _SEGMENT.unpack_from(data, at)
+        if marker == 0xFF and fill == 0xFF:  # a fill byte: any number of them may stand before a marker
             at += 1
             continue
-        length = data[at + 2] << 8 | data[at + 3]
         stop = at + 2 + length
-        if marker in _BARE_MARKERS or length < 3 or stop > end:
+        if fill != 0xFF or marker in _BARE_MARKERS or length < 3 or stop > end:
             break
         yield marker, at + 4, stop
         if marker == _SOS:
