@@ -29,6 +29,9 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
     least_agreement: Annotated[
         float, typer.Option(help="Share of held-out pictures, or pixels, that must keep their label.")
     ] = 0.99,
+    least_iou: Annotated[
+        float, typer.Option(help="Of segmenters: mean IoU of masks before and after with each other.")
+    ] = 0.95,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     url: Url = None,
 ) -> None:
@@ -41,6 +44,7 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
         "keep": "always" if always else "if_faster",
         "least_gain": least_gain,
         "least_agreement": least_agreement,
+        "least_iou": least_iou,
     }
     output: Output = context.obj
     with service(url) as client:

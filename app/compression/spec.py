@@ -62,3 +62,12 @@ class CompressSpec(BaseModel):
             description="Share of held-out pictures, or their pixels, that must get the same label.",
         ),
     ] = 0.99
+    least_iou: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Of segmenters: mean IoU that masks before and after must have with each other, over "
+            "the labels that are seen. It protects labels that are few of the pixels.",
+        ),
+    ] = 0.95

@@ -72,13 +72,20 @@ class _Agreed:
     cosine: float
     accuracy: _Both
     mean_iou: _Both
-    has_maps: bool
+    likeness: float | None
+    """Mean IoU of masks before and after with each other."""
+
+    @property
+    def has_maps(self) -> bool:
+        """Pixels have labels, not pictures."""
+        return self.likeness is not None
 
     def __str__(self) -> str:
         compared = _kept_of(self.has_maps, len(self.reference.samples))
         facts = [
             f"outputs differ by at most {self.max_abs:.3g}",
             f"cosine at least {self.cosine:.4f}",
+            *([f"mean IoU of both {self.likeness:.2%}"] if self.likeness is not None else []),
             *self.accuracy.told("accuracy"),
             *self.mean_iou.told("mean IoU"),
         ]
@@ -120,6 +127,7 @@ def run(context: JobContext) -> Outcome:
         accuracy_after=agreed.accuracy.after,
         mean_iou_before=agreed.mean_iou.before,
         mean_iou_after=agreed.mean_iou.after,
+        mean_iou_between=agreed.likeness,
         paces=paces,
         gain=round(gain(paces), 3),
         kept_though_slower=not gain(paces) >= spec.least_gain,
@@ -232,16 +240,24 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         cosine=min(result.cosine for result in results),
         accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
         mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
-        has_maps=subject.has_maps,
+        likeness=subject.likeness(before, after),
     )
     _say_if_few(context, subject)
-    if not agreed.same_label >= spec.least_agreement:
-        raise ParityFailed(
-            f"{subject.model} in {spec.precision} gives {agreed}; {spec.least_agreement:.2%} is asked.",
-            hint="Try another precision, or more pictures like those it is used on; `least_agreement` is "
-            "what is asked.",
-        )
+    _demand_alike(spec, subject, agreed)
     return agreed
+
+
+def _demand_alike(spec: CompressSpec, subject: Subject, agreed: _Agreed) -> None:
+    """Raise ParityFailed if too much of what is said has changed."""
+    asked = {"least_agreement": (agreed.same_label, spec.least_agreement)}
+    if agreed.likeness is not None:
+        asked["least_iou"] = agreed.likeness, spec.least_iou
+    for name, (is_there, least) in asked.items():
+        if not is_there >= least:
+            raise ParityFailed(
+                f"{subject.model} in {spec.precision} gives {agreed}; a {name} of {least:.2%} is asked.",
+                hint=f"Try another precision, or more pictures like those it is used on, or lower {name}.",
+            )
 
 
 def _say_if_few(context: JobContext, subject: Subject) -> None:
@@ -314,6 +330,7 @@ def _finish(
             "gain": comparison.gain,
             "same_label": agreed.same_label,
             "same_label_of": "pixels" if subject.has_maps else "pictures",
+            "mean_iou_between": agreed.likeness,
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

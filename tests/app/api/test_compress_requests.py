@@ -40,6 +40,7 @@ def test_names_are_resolved_when_it_is_queued(client):
         "keep": "if_faster",
         "least_gain": 1.1,
         "least_agreement": 0.99,
+        "least_iou": 0.95,
     }
 
 

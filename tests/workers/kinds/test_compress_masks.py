@@ -7,6 +7,7 @@ from app.access.principal import SYSTEM
 from app.errors import InvalidSpec, NotServable, ParityFailed
 from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
+from models.evaluate.masks import mean_iou_of_decisions
 from models.export.parity import same_share
 from models.export.reference import read_reference
 from models.manifest import REFERENCE_FILE
@@ -61,6 +62,7 @@ def test_its_certificate_says_which_share_of_the_pixels_keeps_its_label(place, l
     assert (compared.accuracy_before, compared.accuracy_after) == (None, None)
     assert 0.8 < compared.mean_iou_before < 1  # but for the wrong column
     assert compared.mean_iou_after == pytest.approx(compared.mean_iou_before, abs=0.02)
+    assert 0.95 <= compared.mean_iou_between <= 1
     assert any("of the pixels of 6 held-out pictures" in message for message in place.messages)
     again = verify(place.settings, f"{model}:2")
     assert again.computed.agreement == agreement
@@ -72,13 +74,25 @@ def test_one_that_changes_pixels_is_refused_with_their_share(place):
         place.run(model="odd", dataset="halves-3", keep="always")
 
 
+def test_one_that_no_longer_sees_its_label_is_refused_though_most_pixels_never_had_it(place):
+    publish_convolutions(place.registry, place.folder / "odd", name="odd", labels=1, outlier_in=1)
+    asked = {"model": "odd", "dataset": "halves-1", "keep": "always", "least_agreement": 0.5}
+    said = r"the same label for 7\d.*mean IoU of both 0.00%.*; a least_iou of 95.00% is asked"
+    with pytest.raises(ParityFailed, match=said) as refused:
+        place.run(**asked)
+    assert "least_iou" in refused.value.hint
+    compared = place.run(**asked, least_iou=0).publish.certificate.compared_with
+    assert compared.mean_iou_between == 0
+
+
 def test_masks_that_are_not_of_its_labels_or_its_whole_picture_judge_nothing(place):
     publish_convolutions(place.registry, place.folder / "padded", name="padded", labels=3, fit="pad")
     for model, dataset in (("padded", "halves-3"), ("to-3", "halves-1")):
         outcome = place.run(model=model, dataset=dataset, precision="fp16", keep="always")
         compared = outcome.publish.certificate.compared_with
         assert (compared.mean_iou_before, compared.mean_iou_after) == (None, None)
-        assert b"mean_iou" not in outcome.publish.certificate.to_json()
+        assert compared.mean_iou_between > 0.95  # which needs no masks
+        assert b"mean_iou_before" not in outcome.publish.certificate.to_json()
 
 
 @pytest.mark.parametrize(("worth", "least", "compared"), [(4, 2, 4), (1, 3, 3)])
@@ -104,6 +118,17 @@ def test_a_pixel_of_several_labels_keeps_all_of_them_or_is_not_kept():
     got[[0, 3], 0, 0] = got[1, 1, 1] = True
     assert same_share(got, expected) == 0.5
     assert same_share(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 0]])) == 0.75
+
+
+def test_mean_iou_of_decisions_is_over_the_labels_that_are_seen():
+    one = np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
+    other = np.array([[0, 0, 1, 1], [0, 0, 0, 0]])
+    assert mean_iou_of_decisions([(one, other)], labels=4) == pytest.approx((5 / 6 + 2 / 3) / 2)
+    maps = np.stack([one == 0, one == 1, one == 2])
+    assert mean_iou_of_decisions([(maps, np.stack([other == 0, other == 1, other == 2]))], labels=3) == (
+        pytest.approx((5 / 6 + 2 / 3) / 2)
+    )
+    assert mean_iou_of_decisions([(maps[2:], maps[2:])], labels=1) == 1.0
 
 
 def test_a_set_without_masks_is_refused(place):
