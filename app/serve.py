@@ -50,11 +50,16 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     tame_heap()
     configure_logs(settings)
     services = build_services(settings)
-    services.begin()
-    from app.api.server import run  # noqa: PLC0415 - as below
-    from app.main import create_app  # noqa: PLC0415 - a second, in which pinned models load
+    services.begin_beside_imports()
+    try:
+        from app.api.server import run  # noqa: PLC0415 - as below
+        from app.main import create_app  # noqa: PLC0415 - a second, in which pinned models load
 
-    gateway = create_app(settings, services)
+        gateway = create_app(settings, services)
+    except BaseException:
+        services.begin()  # what waits for it can end
+        services.close()
+        raise
     gc.freeze()  # what is here stays: no request waits for a look through it
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
     gc.enable()

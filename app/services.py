@@ -63,6 +63,15 @@ class Services:
 
     def begin(self) -> None:
         """Follow the registry, load what is pinned, sweep; once, however often it is asked."""
+        self.loader.may_measure.set()
+        self._begin()
+
+    def begin_beside_imports(self) -> None:
+        """The same, until `begin` without measuring anything."""
+        self.loader.may_measure.clear()
+        self._begin()
+
+    def _begin(self) -> None:
         if not self.pool.has_begun:
             self.pool.start(self._preload)
             self.sweeper.start()

@@ -23,8 +23,11 @@ def with_docstrings(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 @cache
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """Of the fields that this class itself has."""
-    (tree,) = ast.parse(dedent(getsource(model))).body
+    """Of the fields that this class itself has; none where its source is not at hand."""
+    try:
+        (tree,) = ast.parse(dedent(getsource(model))).body
+    except (OSError, TypeError, SyntaxError):  # removed, or replaced by another's, since the start
+        return {}
     assert isinstance(tree, ast.ClassDef)
     return {
         field.target.id: cleandoc(said.value.value)

@@ -217,6 +217,10 @@ class Agreement(_Frozen):
     the samples' pixels."""
     least_same_label: float | None = None
     """The share that was demanded."""
+    mean_iou: float | None = None
+    """Only of a compressed segmenter: of its masks with those before, over the labels that are seen."""
+    least_iou: float | None = None
+    """What was demanded of it."""
 
 
 class Pace(_Frozen):
@@ -248,8 +252,6 @@ class Comparison(_Frozen):
     mean_iou_before: float | None = None
     """The same of a segmenter, at its maps' size."""
     mean_iou_after: float | None = None
-    mean_iou_between: float | None = None
-    """Of what a segmenter says before and after, over the labels that are seen."""
     paces: tuple[Pace, ...]
     gain: float
     """How many times as many pictures per second; see `models.compress.pace.gain`."""
@@ -283,11 +285,11 @@ class Certificate(_Frozen):
         absent: dict[str, Any] = {}
         if self.compared_with is None:
             absent["compared_with"] = True
-        else:
-            names = ("mean_iou_before", "mean_iou_after", "mean_iou_between")
-            absent["compared_with"] = {name for name in names if getattr(self.compared_with, name) is None}
-        if self.agreement is not None and self.agreement.same_label is None:
-            absent["agreement"] = {"same_label", "least_same_label"}
+        elif self.compared_with.mean_iou_before is None:
+            absent["compared_with"] = {"mean_iou_before", "mean_iou_after"}
+        if self.agreement is not None:
+            names = ("same_label", "least_same_label", "mean_iou", "least_iou")
+            absent["agreement"] = {name for name in names if getattr(self.agreement, name) is None}
         return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
 
 

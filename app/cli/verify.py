@@ -63,6 +63,8 @@ def _facts(certificate: "Certificate") -> dict[str, str]:
             facts["same label"] = (
                 f"{agreement.same_label:.2%} of all (at least {agreement.least_same_label:.2%})"
             )
+        if agreement.mean_iou is not None:
+            facts["masks' mean IoU"] = f"{agreement.mean_iou:.2%} (at least {agreement.least_iou:.2%})"
     if certificate.latency_ms is not None:
         facts["one image"] = f"{certificate.latency_ms:.2f} ms"
     return facts | {"runtime": certificate.runtime, "at": certificate.created_at}

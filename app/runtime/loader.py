@@ -1,5 +1,6 @@
 """From a version in the registry to an engine: fetch, check, measure once, open, warm, probe, weigh."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
@@ -92,6 +93,10 @@ class Loader:
         self._providers = Providers.of(settings)
         prepare(self._providers)
         self._machine = machine_key(self._cores, self._providers)
+        self.may_measure = threading.Event()
+        """Cleared while something else takes time and memory of this process: what is known of a version is
+        trusted then, and one of which nothing is known waits."""
+        self.may_measure.set()
 
     def prepare(
         self, principal: Principal, name: str, version: VersionFacts, options: ServingOptions
@@ -166,6 +171,9 @@ class Loader:
 
     def _load(self, candidate: Candidate) -> Engine:
         manifest, plan = candidate.version.manifest, candidate.plan
+        if plan is None or candidate.known is None:
+            self.may_measure.wait()
+        is_weighed = self.may_measure.is_set()
         providers = _for_manifest(self._providers, manifest)
         if plan is None:
             plan = measure_plan(
@@ -179,7 +187,9 @@ class Loader:
             _log.info("plan measured", model=candidate.label, **plan.as_row())
         manifest, plan = self._served(manifest, plan, candidate.options)
         engine = self._open(candidate, manifest, plan, providers)
-        if not engine.footprint.is_like(candidate.known):
+        if candidate.known is not None and not is_weighed:
+            engine.footprint = candidate.known
+        elif not engine.footprint.is_like(candidate.known):
             shape = _engine_shape(manifest, plan)
             self._tunings.keep_footprint(candidate.sha256, self._machine, shape, engine.footprint)
         return engine

@@ -1,8 +1,9 @@
 """How the supervisor hands a gateway its listening socket, over the gateway's stdin.
 
-A gateway is started before anything else is known, because importing its parts takes longest. It then waits
-here for its go: by then the settings are checked, the database is migrated and the port is bound. The
-listener stays open in the supervisor, so that clients wait while a gateway is replaced, and are not refused.
+A gateway is started before anything else is known, because importing its parts takes longest. Once it has
+what models need it waits here for its go: by then the settings are checked, the database is migrated and the
+port is bound. It imports the routes afterwards, while pinned models load. The listener stays open in the
+supervisor, so that clients wait while a gateway is replaced, and are not refused.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The supervisor behind `athanor serve`.
 
-gateway process imports its parts …        ◄─ started first, waits for its listener
+gateway process imports what models need …  ◄─ started first, waits for its listener
 settings ► lock ► bind ► migrate ► hand the listener over ► start the worker ► tend both
 SIGINT, SIGTERM, SIGHUP ► SIGTERM to both ► SIGKILL to what is left ► nothing of it runs
 """

@@ -9,7 +9,7 @@ MPA, MIoU and the mean of Dice are over the labels that occur, in masks or in an
 it" is a row of the matrix as well, and counts for PA and FWIoU; the others are of the label alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,28 +82,6 @@ class MaskEvaluation(_Frozen):
     best: tuple[MaskSample, ...]
     """Highest first."""
     baseline: ConstantAnswer
-
-
-def mean_iou_of_decisions(
-    pairs: Iterable[tuple[NDArray[np.generic], NDArray[np.generic]]], labels: int
-) -> float:
-    """MIoU of what two say of the same pictures: of each pixel the index of its label (h, w), or for each
-    label whether it is there (labels, h, w). Over the labels that either of them sees; 1 if none is seen."""
-    both, either = np.zeros(labels, np.int64), np.zeros(labels, np.int64)
-    for one, other in pairs:
-        if one.ndim == 2:
-            cells = np.bincount(
-                (one.astype(np.int64) * labels + other.astype(np.int64)).ravel(), minlength=labels**2
-            )
-            matrix = cells.reshape(labels, labels)
-            right = np.diag(matrix)
-            both += right
-            either += matrix.sum(axis=0) + matrix.sum(axis=1) - right
-        else:
-            both += np.logical_and(one, other).sum(axis=(1, 2))
-            either += np.logical_or(one, other).sum(axis=(1, 2))
-    seen = either > 0
-    return float((both[seen] / either[seen]).mean()) if seen.any() else 1.0
 
 
 class _Marks(NamedTuple):

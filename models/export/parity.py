@@ -5,7 +5,8 @@
 It holds when the largest difference is within `tolerance` and each decided sample (its two best reference
 outputs are further apart than twice that difference) gets its expected label. Of maps, differences alone
 decide. A compressed graph, which its manifest says it is, must come as near to the one it was made from as
-its reference says, and give as large a share of all samples, or of their pixels, the same label.
+its reference says, and give as large a share of all samples, or of their pixels, the same label; masks must
+overlap with those before as much as it says.
 """
 
 import datetime
@@ -17,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from models.export.decisions import Overlap, mean_iou, overlap, same_share
 from models.export.reference import (
     Reference,
     ReferenceInvalid,
@@ -32,8 +34,6 @@ from models.tasks.images import ImageError, ImageLimits
 
 SessionRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _NAMED_SAMPLES = 3
-_OF_SEVERAL = 3
-"""Dimensions of decisions on pixels that may have several labels."""
 _ROUNDINGS = 8
 
 
@@ -84,6 +84,8 @@ class SampleResult:
     is_decided: bool
     kept: float | None
     """Share of it that keeps its label: none or all of a picture, some pixels of a map. Only if asked."""
+    overlap: Overlap | None
+    """Of its masks with the expected ones. Only if asked."""
     outputs: NDArray[np.float32]
     """Of it alone."""
 
@@ -133,6 +135,7 @@ def compare_samples(
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
             kept=None if reference.least_same_label is None else _kept(codec, passes[0], reference, position),
+            overlap=None if reference.least_iou is None else _overlap(codec, passes[0], reference, position),
             outputs=passes[0][position],
         )
         for position, expected in enumerate(reference.logits)
@@ -147,16 +150,21 @@ def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: 
     return None
 
 
-def same_share(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Share of a picture of which two decisions say the same: all or none of its one label (), of its pixels
-    (h, w) or (labels, h, w). A pixel of which several labels may be true keeps all of them or is not kept."""
-    same = np.asarray(got == expected)
-    return float((same.all(axis=0) if same.ndim == _OF_SEVERAL else same).mean())
+def _overlap(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> Overlap | None:
+    if not isinstance(codec, DecidingCodec):
+        return None
+    expected = reference.logits[at]
+    return overlap(codec.decisions(outputs[at]), codec.decisions(expected), labels=len(expected))
 
 
 def share_kept(results: list[SampleResult]) -> float:
     """Of all samples, that keeps its label; what is not known is not kept."""
     return sum(result.kept or 0.0 for result in results) / len(results)
+
+
+def masks_kept(results: list[SampleResult]) -> float | None:
+    """Mean IoU of all samples' masks with the expected ones; None without masks, or where nobody asked."""
+    return mean_iou(result.overlap for result in results if result.overlap is not None)
 
 
 def _listed(outputs: NDArray[np.float32]) -> str:
@@ -293,6 +301,8 @@ def _as_compressed(agreement: Agreement, reference: Reference, results: list[Sam
             "tolerance": max(agreement.tolerance, reference.allowed),
             "same_label": share_kept(results),
             "least_same_label": reference.least_same_label,
+            "mean_iou": masks_kept(results),
+            "least_iou": reference.least_iou,
         }
     )
 
@@ -317,6 +327,13 @@ def _demand(agreement: Agreement, results: list[SampleResult]) -> None:
         raise ParityError(
             f"{agreement.same_label:.2%} of {agreement.samples} samples keep their label, less than "
             f"{agreement.least_same_label:.2%}.",
+            hint="Compress it again with another precision.",
+            agreement=agreement,
+        )
+    if agreement.mean_iou is not None and not agreement.mean_iou >= (agreement.least_iou or 0.0):
+        raise ParityError(
+            f"The masks have a mean IoU of {agreement.mean_iou:.2%} with the expected ones, less than "
+            f"{agreement.least_iou:.2%}.",
             hint="Compress it again with another precision.",
             agreement=agreement,
         )

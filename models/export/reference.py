@@ -6,8 +6,8 @@ metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the 
           each sample; optionally `all_labels_sha256`: hash of all labels in the order of the outputs, and
           `rounding`: by how much the same network's outputs in float32 and float64 differ at most; of a
           compressed graph, whose reference is what the graph before it gives, `allowed`: by how much outputs
-          may differ, and `least_same_label`: the share of samples, or of maps' pixels, that must keep their
-          label
+          may differ, `least_same_label`: the share of samples, or of maps' pixels, that must keep their
+          label, and of maps `least_iou`: the mean IoU that masks must have with those of the reference
 """
 
 import hashlib
@@ -49,6 +49,8 @@ class Reference:
     """Largest difference that a compressed graph may make; 0: as for others."""
     least_same_label: float | None = None
     """Share of samples, 0..1, that a compressed graph must give the same label; None: as for others."""
+    least_iou: float | None = None
+    """Mean IoU, 0..1, that its masks must have with those of the graph before it; None: it has none."""
 
 
 def labels_sha256(labels: Sequence[str]) -> str:
@@ -75,6 +77,8 @@ def write_reference(path: Path, reference: Reference) -> None:
     if reference.least_same_label is not None:
         metadata["allowed"] = repr(float(reference.allowed))
         metadata["least_same_label"] = repr(float(reference.least_same_label))
+    if reference.least_iou is not None:
+        metadata["least_iou"] = repr(float(reference.least_iou))
     save_file(tensors, path, metadata=metadata)
 
 
@@ -113,6 +117,7 @@ def read_reference(path: Path) -> Reference:
         rounding=_number(metadata, "rounding"),
         allowed=_number(metadata, "allowed"),
         least_same_label=_number(metadata, "least_same_label") if "least_same_label" in metadata else None,
+        least_iou=_number(metadata, "least_iou") if "least_iou" in metadata else None,
     )
 
 

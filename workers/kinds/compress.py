@@ -24,7 +24,8 @@ from models.compress.fp16 import to_float16
 from models.compress.int8 import Calibration, quantize, quantize_dynamically
 from models.compress.layers import NothingToCompress, layers_of, simplified
 from models.compress.pace import gain, measure_paces
-from models.export.parity import ParityError, certify, compare_samples, share_kept
+from models.export.decisions import mean_iou, overlap, same_share
+from models.export.parity import ParityError, certify, compare_samples, masks_kept, share_kept
 from models.export.reference import Reference, labels_sha256, write_reference
 from models.export.served import ServedGraphError, ServedSession
 from models.export.served_form import opset_of
@@ -72,20 +73,15 @@ class _Agreed:
     cosine: float
     accuracy: _Both
     mean_iou: _Both
-    likeness: float | None
+    masks_kept: float | None
     """Mean IoU of masks before and after with each other."""
 
-    @property
-    def has_maps(self) -> bool:
-        """Pixels have labels, not pictures."""
-        return self.likeness is not None
-
     def __str__(self) -> str:
-        compared = _kept_of(self.has_maps, len(self.reference.samples))
+        compared = _kept_of(self.masks_kept is not None, len(self.reference.samples))
         facts = [
             f"outputs differ by at most {self.max_abs:.3g}",
             f"cosine at least {self.cosine:.4f}",
-            *([f"mean IoU of both {self.likeness:.2%}"] if self.likeness is not None else []),
+            *([f"mean IoU of both {self.masks_kept:.2%}"] if self.masks_kept is not None else []),
             *self.accuracy.told("accuracy"),
             *self.mean_iou.told("mean IoU"),
         ]
@@ -100,7 +96,7 @@ def run(context: JobContext) -> Outcome:
     Raises:
         Interrupted: left off.
         InvalidSpec: the graph or the data set are not fit for it.
-        ParityFailed: too few held-out pictures, or pixels of them, keep their label.
+        ParityFailed: too few held-out pictures, or pixels of them, keep their label, or masks are too unlike.
         NotFaster: it is not worth it.
         and what `bring_subject` raises.
 
@@ -127,7 +123,6 @@ def run(context: JobContext) -> Outcome:
         accuracy_after=agreed.accuracy.after,
         mean_iou_before=agreed.mean_iou.before,
         mean_iou_after=agreed.mean_iou.after,
-        mean_iou_between=agreed.likeness,
         paces=paces,
         gain=round(gain(paces), 3),
         kept_though_slower=not gain(paces) >= spec.least_gain,
@@ -155,26 +150,46 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
         calibration.show(images)
         shown += len(images)
     calibrated = calibration.seen()
-    batches = list(subject.batches(subject.choosing))  # decoded once for all that are tried
+    batches = []  # decoded once for all that are tried
+    for images in subject.batches(subject.choosing):
+        context.leave_if_asked()
+        batches.append(images)
     expected = _original(context, subject, batches)
     layers = len(layers_of(onnx.load(graph)))
-    best: tuple[float, int, float] | None = None
+    best: tuple[_Tried, int] | None = None
     for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
         context.begin("choosing", at=0.35)
         path = context.work_dir / f"after-{count}.onnx"
         quantize(graph, path, calibrated, float_layers=count)
-        error, same = _tried(context, subject, path, batches, expected)
-        if best is None or error < best[0]:
-            best = error, count, same
+        tried = _try(context, subject, path, batches, expected)
+        if best is None or tried.error < best[0].error:
+            best = tried, count
             path.replace(context.work_dir / MODEL_FILE)
-        if same >= (1 + spec.least_agreement) / 2:  # what is held out will do somewhat worse
+        if tried.is_enough(spec):
             break
     assert best is not None  # none of them left in float32 is always tried
+    chosen, count = best
     context.message(
-        f"Calibrated on {len(subject.calibration)} pictures; {best[1]} of {layers} layers stay in float32, "
-        f"with which {best[2]:.1%} of {_kept_of(subject.has_maps, len(expected))} pictures keep their label."
+        f"Calibrated on {len(subject.calibration)} pictures; {count} of {layers} layers stay in float32, "
+        f"with which {chosen.same:.1%} of {_kept_of(subject.has_maps, len(expected))} pictures keep their "
+        "label."
     )
-    return best[1]
+    return count
+
+
+class _Tried(NamedTuple):
+    """A candidate on the pictures that choose."""
+
+    error: float
+    """Mean squared, of outputs: it tells more than a few labels that happen to change."""
+    same: float
+    """Share that keeps its label."""
+    masks_kept: float | None
+
+    def is_enough(self, spec: CompressSpec) -> bool:
+        """By half more than is asked: what is held out will do somewhat worse."""
+        masks = self.masks_kept is None or self.masks_kept >= (1 + spec.least_iou) / 2
+        return masks and self.same >= (1 + spec.least_agreement) / 2
 
 
 def _original(
@@ -190,23 +205,24 @@ def _original(
     return given
 
 
-def _tried(
+def _try(
     context: JobContext,
     subject: Subject,
     path: Path,
     batches: Iterable[NDArray[np.uint8]],
     expected: list[NDArray[np.float32]],
-) -> tuple[float, float]:
-    """The mean squared error of a candidate's outputs, which tells more than a few labels that happen to
-    change, and what share keeps its label."""
+) -> _Tried:
     error = same = 0.0
-    tried = outputs(context, ServedSession(path), batches)
-    for got, wanted in zip(tried, expected, strict=True):
+    overlaps = []
+    for got, wanted in zip(outputs(context, ServedSession(path), batches), expected, strict=True):
         if not np.isfinite(got).all():
-            return np.inf, 0.0
+            return _Tried(np.inf, 0.0, 0.0)
         error += float(np.square(got - wanted).mean())
-        same += subject.same(got, wanted)
-    return error / len(expected), same / len(expected)
+        said, before = subject.decision(got), subject.decision(wanted)
+        same += same_share(said, before)
+        if subject.has_maps:
+            overlaps.append(overlap(said, before, len(wanted)))
+    return _Tried(error / len(expected), same / len(expected), mean_iou(overlaps))
 
 
 def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed:
@@ -221,6 +237,7 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         by=f"{subject.model}, which it was made from",
         all_labels_sha256=labels_sha256(names),
         least_same_label=spec.least_agreement,
+        least_iou=spec.least_iou if subject.has_maps else None,
     )
     context.leave_if_asked()
     session = ServedSession(context.work_dir / MODEL_FILE)
@@ -240,7 +257,7 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         cosine=min(result.cosine for result in results),
         accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
         mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
-        likeness=subject.likeness(before, after),
+        masks_kept=masks_kept(results),
     )
     _say_if_few(context, subject)
     _demand_alike(spec, subject, agreed)
@@ -250,8 +267,8 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
 def _demand_alike(spec: CompressSpec, subject: Subject, agreed: _Agreed) -> None:
     """Raise ParityFailed if too much of what is said has changed."""
     asked = {"least_agreement": (agreed.same_label, spec.least_agreement)}
-    if agreed.likeness is not None:
-        asked["least_iou"] = agreed.likeness, spec.least_iou
+    if agreed.masks_kept is not None:
+        asked["least_iou"] = agreed.masks_kept, spec.least_iou
     for name, (is_there, least) in asked.items():
         if not is_there >= least:
             raise ParityFailed(
@@ -330,7 +347,7 @@ def _finish(
             "gain": comparison.gain,
             "same_label": agreed.same_label,
             "same_label_of": "pixels" if subject.has_maps else "pictures",
-            "mean_iou_between": agreed.likeness,
+            "mean_iou": agreed.masks_kept,
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

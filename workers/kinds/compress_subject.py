@@ -20,8 +20,7 @@ from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
 from models.data.masks import Mask, fit_mask
 from models.data.pack import Item, Pack, Split
-from models.evaluate.masks import MaskTally, mean_iou_of_decisions
-from models.export.parity import same_share
+from models.evaluate.masks import MaskTally
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Manifest, Task
 from models.tasks.classification import ClassificationCodec
@@ -97,10 +96,6 @@ class Subject:
             return np.asarray(outputs.argmax())
         return self.codec.decisions(outputs)
 
-    def same(self, got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-        """Share of one picture, all or none, or of its pixels, of which finite outputs say the same."""
-        return same_share(self.decision(got), self.decision(expected))
-
     def accuracy(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
         """Share of the held-out pictures whose label is right. None where nobody knows."""
         if self.held.labels is None:
@@ -119,15 +114,6 @@ class Subject:
             said = self.decision(one)
             tally.add((said if said.ndim == 2 else said[0])[None].astype(np.uint8), mask[None])
         return tally.mean_iou
-
-    def likeness(
-        self, before: Iterable[NDArray[np.float32]], after: Iterable[NDArray[np.float32]]
-    ) -> float | None:
-        """Of a segmenter: mean IoU of what two graphs say of the same pictures' pixels."""
-        if not self.has_maps:
-            return None
-        said = ((self.decision(one), self.decision(other)) for one, other in zip(before, after, strict=True))
-        return mean_iou_of_decisions(said, len(self.manifest.labels))
 
     @property
     def has_maps(self) -> bool:

@@ -38,7 +38,7 @@ def error_schemas() -> dict[str, Any]:
 def error_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may fail with these codes, besides those that any route may.
 
-    They refer to the body's schema: as a `model` it would be built for each route and status, 0.3 s in all.
+    They refer to the body's schema: as a `model` it would be built for each route and status, 0.15 s in all.
     """
     always = ("unauthorized", "forbidden", "invalid_request", "method_not_allowed", "internal")
     by_status: dict[int, list[str]] = {}

@@ -7,8 +7,7 @@ from app.access.principal import SYSTEM
 from app.errors import InvalidSpec, NotServable, ParityFailed
 from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
-from models.evaluate.masks import mean_iou_of_decisions
-from models.export.parity import same_share
+from models.export.decisions import mean_iou, overlap, same_share
 from models.export.reference import read_reference
 from models.manifest import REFERENCE_FILE
 from tests.colour_models import COLOURS, RGB
@@ -62,7 +61,8 @@ def test_its_certificate_says_which_share_of_the_pixels_keeps_its_label(place, l
     assert (compared.accuracy_before, compared.accuracy_after) == (None, None)
     assert 0.8 < compared.mean_iou_before < 1  # but for the wrong column
     assert compared.mean_iou_after == pytest.approx(compared.mean_iou_before, abs=0.02)
-    assert 0.95 <= compared.mean_iou_between <= 1
+    assert agreement.mean_iou == pytest.approx(agreement.same_label, abs=0.02)
+    assert agreement.least_iou == 0.95
     assert any("of the pixels of 6 held-out pictures" in message for message in place.messages)
     again = verify(place.settings, f"{model}:2")
     assert again.computed.agreement == agreement
@@ -81,8 +81,8 @@ def test_one_that_no_longer_sees_its_label_is_refused_though_most_pixels_never_h
     with pytest.raises(ParityFailed, match=said) as refused:
         place.run(**asked)
     assert "least_iou" in refused.value.hint
-    compared = place.run(**asked, least_iou=0).publish.certificate.compared_with
-    assert compared.mean_iou_between == 0
+    agreement = place.run(**asked, least_iou=0).publish.certificate.agreement
+    assert (agreement.mean_iou, agreement.least_iou) == (0, 0)
 
 
 def test_masks_that_are_not_of_its_labels_or_its_whole_picture_judge_nothing(place):
@@ -91,8 +91,8 @@ def test_masks_that_are_not_of_its_labels_or_its_whole_picture_judge_nothing(pla
         outcome = place.run(model=model, dataset=dataset, precision="fp16", keep="always")
         compared = outcome.publish.certificate.compared_with
         assert (compared.mean_iou_before, compared.mean_iou_after) == (None, None)
-        assert compared.mean_iou_between > 0.95  # which needs no masks
         assert b"mean_iou_before" not in outcome.publish.certificate.to_json()
+        assert outcome.publish.certificate.agreement.mean_iou is not None  # which needs no masks
 
 
 @pytest.mark.parametrize(("worth", "least", "compared"), [(4, 2, 4), (1, 3, 3)])
@@ -120,15 +120,14 @@ def test_a_pixel_of_several_labels_keeps_all_of_them_or_is_not_kept():
     assert same_share(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 0]])) == 0.75
 
 
-def test_mean_iou_of_decisions_is_over_the_labels_that_are_seen():
+def test_mean_iou_is_over_the_labels_that_either_mask_has():
     one = np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
     other = np.array([[0, 0, 1, 1], [0, 0, 0, 0]])
-    assert mean_iou_of_decisions([(one, other)], labels=4) == pytest.approx((5 / 6 + 2 / 3) / 2)
-    maps = np.stack([one == 0, one == 1, one == 2])
-    assert mean_iou_of_decisions([(maps, np.stack([other == 0, other == 1, other == 2]))], labels=3) == (
-        pytest.approx((5 / 6 + 2 / 3) / 2)
-    )
-    assert mean_iou_of_decisions([(maps[2:], maps[2:])], labels=1) == 1.0
+    assert mean_iou([overlap(one, other, 4)]) == pytest.approx((5 / 6 + 2 / 3) / 2)
+    maps, others = (np.stack([levels == label for label in range(3)]) for levels in (one, other))
+    assert mean_iou([overlap(maps, others, 3)]) == pytest.approx((5 / 6 + 2 / 3) / 2)
+    assert mean_iou([overlap(maps[2:], others[2:], 1)]) == 1.0
+    assert mean_iou([]) is None
 
 
 def test_a_set_without_masks_is_refused(place):
