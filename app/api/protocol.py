@@ -147,6 +147,7 @@ class GatewayProtocol(HttpToolsProtocol):
             ahead = self.ahead
         if ahead is not None:
             self.settle_ahead(ahead)
+            self._idle_since_s = None  # it was answered just now, but a request has come since
         path, _, query = self.url.partition(b"?")
         route = self._gateway.short_way(path)
         if route is None or not self._is_free():

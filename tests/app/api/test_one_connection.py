@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -182,6 +183,21 @@ def test_an_idle_connection_is_closed_and_a_used_one_is_not(world):
         assert idle.is_closed()
         used.send(request(picture("blue")))
         assert best(used.response()) == "blue"
+
+
+def test_a_request_that_takes_longer_than_a_connection_may_idle_is_answered(world):
+    """It comes right after an answer, which may not have been accounted for by then."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(Connection(world)) for _ in range(60)]
+        second = request(picture("blue"))
+        for connection in connections:
+            connection.send(request(picture("red")))
+            assert best(connection.response()) == "red"
+            connection.send(second[:-100])
+        time.sleep(6)
+        for connection in connections:
+            connection.send(second[-100:])
+        assert [best(connection.response()) for connection in connections] == ["blue"] * len(connections)
 
 
 def test_answers_are_counted_once_with_the_status_that_was_sent(world):
