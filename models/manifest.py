@@ -222,6 +222,17 @@ class Agreement(_Frozen):
     least_iou: float | None = None
     """What was demanded of it."""
 
+    @property
+    def lost(self) -> str | None:
+        """What a compressed graph has lost beyond what was demanded; None if nothing."""
+        # `not >=` rather than `<`: what is not a number is lost.
+        if self.same_label is not None and not self.same_label >= (self.least_same_label or 0.0):
+            kept = f"{self.same_label:.2%} of {self.samples} samples keep their label"
+            return f"{kept}, less than {self.least_same_label or 0.0:.2%}"
+        if self.mean_iou is not None and not self.mean_iou >= (self.least_iou or 0.0):
+            return f"masks have a mean IoU of {self.mean_iou:.2%}, less than {self.least_iou or 0.0:.2%}"
+        return None
+
 
 class Pace(_Frozen):
     """How long a run takes before and after compression: medians of runs that took turns, milliseconds."""

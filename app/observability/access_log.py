@@ -40,7 +40,6 @@ class AccessLog:
         """
         self._as_json = as_json
         self._least = _LEVELS.get(log_level, 0)
-        self._notes_all = self._least <= min(_LEVELS.values())
         self._stream = stream if stream is not None else sys.stderr.buffer
         self._also = also
         self._noted: deque[_Request] = deque()
@@ -60,8 +59,7 @@ class AccessLog:
 
     def write(self, method: str, path: str, request_id: str, status: int, seconds: float) -> None:
         """Note one answered request; health checks, which come every second, are not noted."""
-        is_told = self._notes_all or _LEVELS[_level(status)] >= self._least
-        if is_told and not path.startswith("/health"):
+        if _LEVELS[_level(status)] >= self._least and not path.startswith("/health"):
             self._noted.append(_Request(time.time(), method, path, request_id, status, seconds))
 
     def _write_on(self) -> None:

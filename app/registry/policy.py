@@ -104,8 +104,4 @@ def _disagreement(agreement: Agreement) -> str | None:
         return f"outputs differ by {agreement.max_abs:.3g}, more than {agreement.tolerance:.3g}"
     if agreement.decided and not agreement.top1 >= 1.0:
         return f"only {agreement.top1:.1%} of the decided samples keep their label"
-    if agreement.same_label is not None and not agreement.same_label >= (agreement.least_same_label or 0.0):
-        return f"only {agreement.same_label:.2%} of the samples keep their label"
-    if agreement.mean_iou is not None and not agreement.mean_iou >= (agreement.least_iou or 0.0):
-        return f"the masks have a mean IoU of only {agreement.mean_iou:.2%} with those before"
-    return None
+    return agreement.lost

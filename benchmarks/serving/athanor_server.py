@@ -4,22 +4,23 @@ Run as a program this is the empty route: the real gateway (id, door, access log
 reads the body and answers a constant. What a request costs here, no server built like this can save.
 """
 
+import socket
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import onnxruntime
-import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.applications import Starlette
 
 from app.access.door import Door
 from app.access.principal import SYSTEM
 from app.api.gateway import Answer, Exchange, Gateway, Reply
-from app.api.protocol import protocol_of
+from app.api.server import run
 from app.db import migrate
 from app.observability.access_log import AccessLog
 from app.services import build_services
 from app.settings import Settings
+from app.supervisor.bind import BACKLOG
 from benchmarks.serving.load import PATH
 from benchmarks.serving.servers import Spec
 from models.manifest import MODEL_FILE, Certificate, Level, Manifest, sha256_hex
@@ -74,10 +75,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {"ATHANOR_DATA_DIR": str(settings.data_dir), "ATHANOR_STARTERS": ""}
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    """What is behind a gateway that only has hot routes."""
-
-
 class EmptyRoute:
     """Takes the body and answers at once, on either way."""
 
@@ -105,26 +102,15 @@ def main() -> None:
     access_log = AccessLog(as_json=settings.logs_json(sys.stderr.isatty()))
 
     gateway = Gateway(
-        _nothing,
+        Starlette(),  # nothing is behind a gateway that only has hot routes
         door=Door(settings, dict),
         hot={PATH: EmptyRoute(settings.max_body_bytes)},
         metrics=services.metrics,
         access_log=access_log,
     )
     access_log.start()
-    config = uvicorn.Config(
-        gateway,
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http=protocol_of(gateway),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-    )
-    uvicorn.Server(config).run()
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=BACKLOG)
+    run(gateway, listener, drain_timeout_s=settings.drain_timeout_s)
     access_log.close()
 
 

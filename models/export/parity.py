@@ -125,6 +125,7 @@ def compare_samples(
     differences = np.max([_worst(outputs - reference.logits) for outputs in passes], axis=0)
     worst = float(differences.max())
     drifts = _worst(passes[-1] - passes[0]) if len(passes) > 1 else None
+    kept = [_kept(codec, passes[0], reference, position) for position in range(len(images))]
     return [
         SampleResult(
             position=position,
@@ -134,27 +135,28 @@ def compare_samples(
             expected=reference.labels[position],
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
-            kept=None if reference.least_same_label is None else _kept(codec, passes[0], reference, position),
-            overlap=None if reference.least_iou is None else _overlap(codec, passes[0], reference, position),
+            kept=kept[position][0],
+            overlap=kept[position][1],
             outputs=passes[0][position],
         )
         for position, expected in enumerate(reference.logits)
     ]
 
 
-def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> float | None:
+def _kept(
+    codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int
+) -> tuple[float | None, Overlap | None]:
+    """`kept` and `overlap` of a sample."""
+    if reference.least_same_label is None:
+        return None, None
     if isinstance(codec, NamingCodec):
-        return float(codec.encode(outputs[at], 1)[0].label == reference.labels[at])
-    if isinstance(codec, DecidingCodec):
-        return same_share(codec.decisions(outputs[at]), codec.decisions(reference.logits[at]))
-    return None
-
-
-def _overlap(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> Overlap | None:
+        return float(codec.encode(outputs[at], 1)[0].label == reference.labels[at]), None
     if not isinstance(codec, DecidingCodec):
-        return None
-    expected = reference.logits[at]
-    return overlap(codec.decisions(outputs[at]), codec.decisions(expected), labels=len(expected))
+        return None, None
+    logits = reference.logits[at]
+    got, expected = codec.decisions(outputs[at]), codec.decisions(logits)
+    is_asked = reference.least_iou is not None
+    return same_share(got, expected), overlap(got, expected, len(logits)) if is_asked else None
 
 
 def share_kept(results: list[SampleResult]) -> float:
@@ -323,17 +325,9 @@ def _agreement(reference: Reference, results: list[SampleResult]) -> Agreement:
 
 def _demand(agreement: Agreement, results: list[SampleResult]) -> None:
     """Raise ParityError unless the comparison holds."""
-    if agreement.same_label is not None and not agreement.same_label >= (agreement.least_same_label or 0.0):
+    if agreement.lost is not None:
         raise ParityError(
-            f"{agreement.same_label:.2%} of {agreement.samples} samples keep their label, less than "
-            f"{agreement.least_same_label:.2%}.",
-            hint="Compress it again with another precision.",
-            agreement=agreement,
-        )
-    if agreement.mean_iou is not None and not agreement.mean_iou >= (agreement.least_iou or 0.0):
-        raise ParityError(
-            f"The masks have a mean IoU of {agreement.mean_iou:.2%} with the expected ones, less than "
-            f"{agreement.least_iou:.2%}.",
+            f"{agreement.lost[:1].upper()}{agreement.lost[1:]}.",
             hint="Compress it again with another precision.",
             agreement=agreement,
         )

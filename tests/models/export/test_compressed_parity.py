@@ -81,10 +81,19 @@ def test_the_share_of_samples_that_keep_their_label_is_demanded(graph):
         certify(graph.path, COMPRESSED, graph.reference(wrong=2, **held))
 
 
-@pytest.mark.parametrize("share", [0.98, float("nan")])
-def test_no_version_is_published_on_too_small_a_share(share):
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ({"same_label": 0.98}, r"98\.00% of 4 samples keep their label, less than 99\.00%"),
+        ({"same_label": float("nan")}, r"nan% of 4 samples keep their label, less than 99\.00%"),
+        ({"mean_iou": 0.94}, r"masks have a mean IoU of 94\.00%, less than 95\.00%"),
+        ({"mean_iou": float("nan")}, r"masks have a mean IoU of nan%, less than 95\.00%"),
+    ],
+)
+def test_no_version_is_published_that_has_lost_more_than_was_allowed(lost, said):
     manifest = build_manifest()
-    certificate = build_certificate(manifest, b"onnx", b"samples", same_label=share, least_same_label=0.99)
+    kept = {"same_label": 1.0, "least_same_label": 0.99, "mean_iou": 1.0, "least_iou": 0.95, **lost}
+    certificate = build_certificate(manifest, b"onnx", b"samples", **kept)
     files = {
         "model.onnx": certificate.model_sha256,
         "manifest.json": certificate.manifest_sha256,
@@ -92,7 +101,7 @@ def test_no_version_is_published_on_too_small_a_share(share):
         "certificate.json": "0" * 64,
     }
     stored = {name: Stored(sha256=sha256, size_bytes=1) for name, sha256 in files.items()}
-    with pytest.raises(ParityFailed, match="of the samples keep their label"):
+    with pytest.raises(ParityFailed, match=said):
         check_publishable(certificate, stored)
 
 
