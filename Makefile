@@ -51,7 +51,7 @@ bench: $(VENV)/.dev ## measure: serving against its limit and peers, overload, f
 crash: $(VENV)/.dev ## kill, freeze and stop runs, workers and services at every seeded point
 	@ATHANOR_TEST_ALL_KILLS=1 $(BIN)/pytest -m 'slow or not slow' tests/crash
 
-fire: $(VENV)/.dev ## a thousand jobs while database, broker, workers and runs fail; writes a timeline (half an hour)
+fire: $(VENV)/.dev ## a thousand jobs while database, broker, workers and runs fail; writes a timeline (five minutes)
 	@$(BIN)/python -m benchmarks.fire
 
 format: $(VENV)/.dev ## let ruff rewrite what it can

@@ -221,6 +221,10 @@ class Agreement(_Frozen):
     """Only of a compressed segmenter: of its masks with those before, over the labels that are seen."""
     least_iou: float | None = None
     """What was demanded of it."""
+    psnr_db: float | None = None
+    """Only of a compressed graph that makes pictures: of them with those before, decibels."""
+    least_psnr_db: float | None = None
+    """What was demanded of it."""
 
     @property
     def lost(self) -> str | None:
@@ -231,6 +235,8 @@ class Agreement(_Frozen):
             return f"{kept}, less than {self.least_same_label or 0.0:.2%}"
         if self.mean_iou is not None and not self.mean_iou >= (self.least_iou or 0.0):
             return f"masks have a mean IoU of {self.mean_iou:.2%}, less than {self.least_iou or 0.0:.2%}"
+        if self.psnr_db is not None and not self.psnr_db >= (self.least_psnr_db or 0.0):
+            return f"pictures have a PSNR of {self.psnr_db:.2f} dB, less than {self.least_psnr_db or 0.0:.2f}"
         return None
 
 
@@ -263,6 +269,9 @@ class Comparison(_Frozen):
     mean_iou_before: float | None = None
     """The same of a segmenter, at its maps' size."""
     mean_iou_after: float | None = None
+    psnr_before_db: float | None = None
+    """The same of one that makes pictures: of them with the large ones, decibels."""
+    psnr_after_db: float | None = None
     paces: tuple[Pace, ...]
     gain: float
     """How many times as many pictures per second; see `models.compress.pace.gain`."""
@@ -296,12 +305,19 @@ class Certificate(_Frozen):
         absent: dict[str, Any] = {}
         if self.compared_with is None:
             absent["compared_with"] = True
-        elif self.compared_with.mean_iou_before is None:
-            absent["compared_with"] = {"mean_iou_before", "mean_iou_after"}
+        else:
+            absent["compared_with"] = _none_of(self.compared_with, _MARKS_OF_SOME)
         if self.agreement is not None:
-            names = ("same_label", "least_same_label", "mean_iou", "least_iou")
-            absent["agreement"] = {name for name in names if getattr(self.agreement, name) is None}
+            absent["agreement"] = _none_of(self.agreement, _KEPT_OF_SOME)
         return self.model_dump_json(indent=1, exclude=absent).encode() + b"\n"
+
+
+_MARKS_OF_SOME = ("mean_iou_before", "mean_iou_after", "psnr_before_db", "psnr_after_db")
+_KEPT_OF_SOME = ("same_label", "least_same_label", "mean_iou", "least_iou", "psnr_db", "least_psnr_db")
+
+
+def _none_of(facts: BaseModel, names: tuple[str, ...]) -> set[str]:
+    return {name for name in names if getattr(facts, name) is None}
 
 
 def sha256_hex(data: bytes) -> str:

@@ -32,6 +32,9 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
     least_iou: Annotated[
         float, typer.Option(help="Of segmenters: mean IoU of masks before and after with each other.")
     ] = 0.95,
+    least_psnr_db: Annotated[
+        float, typer.Option(help="Of enlargers: PSNR of what is made before and after with each other.")
+    ] = 40.0,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes.")] = False,
     url: Url = None,
 ) -> None:
@@ -45,6 +48,7 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
         "least_gain": least_gain,
         "least_agreement": least_agreement,
         "least_iou": least_iou,
+        "least_psnr_db": least_psnr_db,
     }
     output: Output = context.obj
     with service(url) as client:
@@ -60,8 +64,11 @@ def compress(  # noqa: PLR0913 - each is a field of the spec
 
 def _said(result: dict[str, Any], before: str) -> str:
     slower = ", which is less than was asked" if result["kept_though_slower"] else ""
+    if result["same_label"] is None:
+        kept = f"pictures that have a PSNR of {result['psnr_db']:.1f} dB with those before"
+    else:
+        kept = f"the same label for {result['same_label']:.2%} of held-out {result['same_label_of']}"
     return (
         f"{result['model']} is {before} in {result['precision']}: {result['gain']:.2f} times as many "
-        f"pictures per second{slower}, the same label for {result['same_label']:.2%} of held-out "
-        f"{result['same_label_of']}."
+        f"pictures per second{slower}, {kept}."
     )

@@ -65,6 +65,8 @@ def _facts(certificate: "Certificate") -> dict[str, str]:
             )
         if agreement.mean_iou is not None:
             facts["masks' mean IoU"] = f"{agreement.mean_iou:.2%} (at least {agreement.least_iou:.2%})"
+        if agreement.psnr_db is not None:
+            facts["pictures' PSNR"] = f"{agreement.psnr_db:.2f} dB (at least {agreement.least_psnr_db:g})"
     if certificate.latency_ms is not None:
         facts["one image"] = f"{certificate.latency_ms:.2f} ms"
     return facts | {"runtime": certificate.runtime, "at": certificate.created_at}

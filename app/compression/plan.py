@@ -45,11 +45,14 @@ def plan_compression(
 
 def _check_compressible(model: str, version: VersionFacts) -> None:
     manifest = version.manifest
-    if manifest.task not in (Task.CLASSIFICATION, Task.SEGMENTATION) or manifest.tiles is not None:
-        windows = " that takes windows" if manifest.tiles is not None else ""
+    if manifest.task is Task.SEGMENTATION and manifest.tiles is not None:
         raise InvalidSpec(
-            f"{model} is a {manifest.task} model{windows}; classifiers and segmenters of one size can be "
-            "compressed yet.",
+            f"{model} is a segmenter that takes windows; segmenters of one size can be compressed yet.",
+            param="model",
+        )
+    if manifest.task not in (Task.CLASSIFICATION, Task.SEGMENTATION, Task.SUPER_RESOLUTION):
+        raise InvalidSpec(
+            f"{model} is for {manifest.task}; classifiers, segmenters and enlargers can be compressed yet.",
             param="model",
         )
     if manifest.precision is not None:

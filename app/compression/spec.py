@@ -71,3 +71,11 @@ class CompressSpec(BaseModel):
             "the labels that are seen. It protects labels that are few of the pixels.",
         ),
     ] = 0.95
+    least_psnr_db: Annotated[
+        float,
+        Field(
+            ge=20,
+            le=100,
+            description="Of enlargers: PSNR that what they make before and after must have with each other.",
+        ),
+    ] = 40.0

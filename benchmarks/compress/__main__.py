@@ -3,8 +3,9 @@ machine.
 
 Models and data set are those of the settings' data directory, where nothing is changed: each precision goes
 through what a `compress` job does, but is kept however slow it is. One line says how it compares on held-out
-pictures (the share with the same label, accuracy where the labels fit, bytes, and milliseconds of both
-graphs, in turns in one process, by threads and batch), or why it was refused. A table ends it.
+pictures (the share with the same label, of enlargers the PSNR of both with each other; accuracy, or PSNR,
+where it is known what is right; bytes, and milliseconds of both graphs, in turns in one process, by threads
+and batch), or why it was refused. A table ends it.
 """
 
 import argparse
@@ -63,11 +64,15 @@ def facts_of(certificate: Certificate) -> dict[str, object]:
     return {
         "samples": agreement.samples,
         "same_label": agreement.same_label,
+        "mean_iou": agreement.mean_iou,
+        "psnr_db": agreement.psnr_db,
         "cosine": agreement.cosine,
         "bytes_before": compared.size_bytes,
         "bytes_after": certificate.size_bytes,
         "accuracy_before": compared.accuracy_before,
         "accuracy_after": compared.accuracy_after,
+        "psnr_before_db": compared.psnr_before_db,
+        "psnr_after_db": compared.psnr_after_db,
         "float_layers": compared.float_layers,
         "gain": compared.gain,
         "paces": [pace.model_dump() for pace in compared.paces],
@@ -77,20 +82,25 @@ def facts_of(certificate: Certificate) -> dict[str, object]:
 def table(rows: Iterable[tuple[str, Precision, Certificate]]) -> str:
     """Markdown."""
     lines = [
-        "| model | precision | gain | size | same label | accuracy |",
+        "| model | precision | gain | size | kept | right |",
         "|---|---|---|---|---|---|",
     ]
     for model, precision, certificate in rows:
         agreement, compared = certificate.agreement, certificate.compared_with
         assert agreement is not None
         assert compared is not None
-        accuracy = "other labels"
+        right = "not known"
         if compared.accuracy_before is not None and compared.accuracy_after is not None:
-            accuracy = f"{compared.accuracy_before:.2%} → {compared.accuracy_after:.2%}"
+            right = f"{compared.accuracy_before:.2%} → {compared.accuracy_after:.2%}"
+        elif compared.psnr_before_db is not None and compared.psnr_after_db is not None:
+            right = f"{compared.psnr_before_db:.2f} → {compared.psnr_after_db:.2f} dB"
+        kept = (
+            f"{agreement.psnr_db:.2f} dB" if agreement.same_label is None else f"{agreement.same_label:.2%}"
+        )
         size = f"{compared.size_bytes / 1e6:.1f} → {certificate.size_bytes / 1e6:.1f} MB"
         lines.append(
             f"| {model} | {precision} | {compared.gain:.2f} | {size} | "
-            f"{agreement.same_label:.2%} of {agreement.samples} | {accuracy} |"
+            f"{kept} of {agreement.samples} | {right} |"
         )
     return "\n".join(lines)
 

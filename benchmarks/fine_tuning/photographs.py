@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.running_service import check
 from models.evaluate.picture_marks import cubic, psnr
-from models.train.patches import smaller
+from models.tasks.restoration import smaller
 
 _SCALE = 2
 

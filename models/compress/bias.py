@@ -9,18 +9,14 @@ arXiv:1906.04721).
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from models.compress.calibration import Means, can_shift
 from models.compress.layers import layers_of
-from models.export.served import ProbedSession
-
-Means = Mapping[str, NDArray[np.float64]]
-"""Of each input channel, by the name of the tensor."""
 
 
 def correct_biases(model: ModelProto, quantized: ModelProto, means: Means) -> None:
@@ -32,7 +28,7 @@ def correct_biases(model: ModelProto, quantized: ModelProto, means: Means) -> No
     layers = set(layers_of(model))
     uses = Counter(name for node in model.graph.node for name in node.input)
     for node in model.graph.node:
-        if node.name not in layers or not _can_shift(node) or node.input[0] not in means:
+        if node.name not in layers or not can_shift(node) or node.input[0] not in means:
             continue
         weight, bias = node.input[1], node.input[2]
         if f"{weight}_quantized" not in made or bias not in given or uses[bias] > 1:
@@ -42,34 +38,6 @@ def correct_biases(model: ModelProto, quantized: ModelProto, means: Means) -> No
         shift = _shift(node, error, means[node.input[0]])
         values = numpy_helper.to_array(given[bias]) - shift.astype(np.float32)
         given[bias].CopyFrom(numpy_helper.from_array(values, bias))
-
-
-class ChannelMeans:
-    """The mean of each input channel of each layer, over all pictures that were shown."""
-
-    def __init__(self, graph: Path) -> None:
-        """`graph`: simplified."""
-        model = onnx.load(graph)
-        layers = set(layers_of(model))
-        wanted = {node.input[0] for node in model.graph.node if node.name in layers and _can_shift(node)}
-        del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted))
-        self._session = ProbedSession(model.SerializeToString()) if wanted else None
-        self._sums: dict[str, NDArray[np.float64]] = {}
-        self._shown = 0
-
-    def show(self, images: NDArray[np.uint8]) -> None:
-        """(n, H, W, 3), as the graph is served them."""
-        if self._session is None:
-            return
-        for name, values in self._session.run(images).items():
-            means = values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
-            self._sums[name] = self._sums.get(name, 0.0) + means * len(images)
-        self._shown += len(images)
-
-    def means(self) -> Means:
-        """By tensor."""
-        return {name: total / self._shown for name, total in self._sums.items()}
 
 
 def _dequantized(
@@ -82,10 +50,6 @@ def _dequantized(
     shape = [-1 if dimension == axis else 1 for dimension in range(ndim)]
     values: NDArray[np.float32] = (whole - zero.reshape(shape)) * scale.reshape(shape)
     return values
-
-
-def _can_shift(node: NodeProto) -> bool:
-    return node.op_type in ("Conv", "Gemm") and len(node.input) == 3
 
 
 def _output_axis(node: NodeProto) -> int:

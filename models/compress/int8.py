@@ -10,20 +10,17 @@ Weights have 7 bits: processors without instructions for 8-bit dot products add 
 which overflow, so that the same graph would answer differently on another machine (ADR 8).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto
-from onnxruntime.quantization import CalibrationMethod, QuantizationMode, QuantType, create_calibrator
+from onnxruntime.quantization import CalibrationMethod, QuantizationMode, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from models.compress.bias import ChannelMeans, Means, correct_biases
+from models.compress.bias import correct_biases
+from models.compress.calibration import Calibrated, Calibration
 from models.compress.layers import NothingToCompress, layers_of, nodes_from
 
 _IN_8_BITS = (
@@ -46,49 +43,9 @@ _IN_8_BITS = (
 """Operators that have a kernel for 8 bits, or only move values."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """What calibration has seen."""
-
-    ranges: Any
-    """Smallest and largest value by tensor, the library's own."""
-    means: Means
-
-
-class Calibration:
-    """The smallest and largest value of each tensor, and what layers get on average, over all pictures that
-    were shown."""
-
-    def __init__(self, graph: Path, folder: Path) -> None:
-        """`graph`: simplified."""
-        self._input = onnx.load(graph, load_external_data=False).graph.input[0].name
-        self._calibrator = create_calibrator(
-            graph,
-            list(_IN_8_BITS),
-            augmented_model_path=str(folder / "calibrating.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        self._means = ChannelMeans(graph)
-
-    def show(self, images: NDArray[np.uint8]) -> Self:
-        """(n, H, W, 3), as the graph is served them."""
-        self._calibrator.collect_data(_Once({self._input: images}))
-        self._means.show(images)
-        return self
-
-    def seen(self) -> Calibrated:
-        """All of it."""
-        return Calibrated(ranges=self._calibrator.compute_data(), means=self._means.means())
-
-
-class _Once:
-    """The one batch, in the shape in which the library asks for many."""
-
-    def __init__(self, batch: dict[str, NDArray[np.uint8]]) -> None:
-        self._batches: Iterator[dict[str, NDArray[np.uint8]]] = iter([batch])
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        return next(self._batches, None)
+def calibration_of(graph: Path) -> Calibration:
+    """Of a simplified graph, for what may be computed in 8 bits. Raises ServedGraphError."""
+    return Calibration(graph, _IN_8_BITS)
 
 
 def quantize(graph: Path, target: Path, calibrated: Calibrated, *, float_layers: int = 0) -> None:
@@ -116,7 +73,7 @@ def _write(model: ModelProto, target: Path, names: list[str], calibrated: Calibr
         reduce_range=True,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
-        tensors_range=calibrated.ranges,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, dict(calibrated.ranges)),
         nodes_to_quantize=names,
         nodes_to_exclude=[],
         op_types_to_quantize=list(_IN_8_BITS),

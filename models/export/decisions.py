@@ -1,6 +1,8 @@
-"""What two graphs say of the same pictures: which share is the same, and how far their masks overlap."""
+"""What two graphs make of the same pictures: which share is the same, how far their masks overlap, how near
+the pictures are that they make."""
 
 from collections.abc import Iterable
+from math import log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 
 _OF_SEVERAL = 3
 """Dimensions of decisions on pixels that may have several labels."""
+_HIGHEST_DB = 120.0
 
 
 def same_share(got: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -46,3 +49,19 @@ def mean_iou(overlaps: Iterable[Overlap]) -> float | None:
     both, either = (np.sum(counts, axis=0) for counts in zip(*listed, strict=True))
     seen = either > 0
     return float((both[seen] / either[seen]).mean()) if seen.any() else 1.0
+
+
+def squared_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Mean squared difference of two pictures in 0..1; what lies beyond is cut off, as when it is served."""
+    difference = np.clip(got, 0.0, 1.0) - np.clip(expected, 0.0, 1.0)
+    return float(np.square(difference).mean(dtype=np.float64))
+
+
+def psnr_db(errors: Iterable[float]) -> float | None:
+    """Peak signal-to-noise ratio of all pictures together, decibels, from the squared error of each; at most
+    120, also of equal ones. None without pictures."""
+    listed = list(errors)
+    if not listed:
+        return None
+    error = sum(listed) / len(listed)
+    return min(_HIGHEST_DB, -10 * log10(max(error, 10 ** (-_HIGHEST_DB / 10))))

@@ -6,19 +6,19 @@ It holds when the largest difference is within `tolerance` and each decided samp
 outputs are further apart than twice that difference) gets its expected label. Of maps, differences alone
 decide. A compressed graph, which its manifest says it is, must come as near to the one it was made from as
 its reference says, and give as large a share of all samples, or of their pixels, the same label; masks must
-overlap with those before as much as it says.
+overlap with those before, and pictures have a PSNR with those before, as much as it says.
 """
 
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.export.decisions import Overlap, mean_iou, overlap, same_share
+from models.export.decisions import Overlap, mean_iou, overlap, psnr_db, same_share, squared_error
 from models.export.reference import (
     Reference,
     ReferenceInvalid,
@@ -70,6 +70,17 @@ class ParityError(Exception):
         self.agreement = agreement
 
 
+class Kept(NamedTuple):
+    """How much of what was said of a sample before is said by a compressed graph; of each what was asked."""
+
+    share: float | None = None
+    """Share of it that keeps its label: none or all of a picture, some pixels of a map."""
+    overlap: Overlap | None = None
+    """Of its masks with the expected ones."""
+    squared_error: float | None = None
+    """Of the picture that is made of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleResult:
     """One sample's comparison."""
@@ -82,10 +93,7 @@ class SampleResult:
     expected: str
     got: str
     is_decided: bool
-    kept: float | None
-    """Share of it that keeps its label: none or all of a picture, some pixels of a map. Only if asked."""
-    overlap: Overlap | None
-    """Of its masks with the expected ones. Only if asked."""
+    kept: Kept
     outputs: NDArray[np.float32]
     """Of it alone."""
 
@@ -125,7 +133,6 @@ def compare_samples(
     differences = np.max([_worst(outputs - reference.logits) for outputs in passes], axis=0)
     worst = float(differences.max())
     drifts = _worst(passes[-1] - passes[0]) if len(passes) > 1 else None
-    kept = [_kept(codec, passes[0], reference, position) for position in range(len(images))]
     return [
         SampleResult(
             position=position,
@@ -135,38 +142,42 @@ def compare_samples(
             expected=reference.labels[position],
             got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
-            kept=kept[position][0],
-            overlap=kept[position][1],
+            kept=_kept(codec, passes[0][position], reference, position),
             outputs=passes[0][position],
         )
         for position, expected in enumerate(reference.logits)
     ]
 
 
-def _kept(
-    codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int
-) -> tuple[float | None, Overlap | None]:
-    """`kept` and `overlap` of a sample."""
+def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> Kept:
+    expected = reference.logits[at]
+    if reference.least_psnr_db is not None:
+        return Kept(squared_error=squared_error(outputs, expected))
     if reference.least_same_label is None:
-        return None, None
+        return Kept()
     if isinstance(codec, NamingCodec):
-        return float(codec.encode(outputs[at], 1)[0].label == reference.labels[at]), None
+        return Kept(float(codec.encode(outputs, 1)[0].label == reference.labels[at]))
     if not isinstance(codec, DecidingCodec):
-        return None, None
-    logits = reference.logits[at]
-    got, expected = codec.decisions(outputs[at]), codec.decisions(logits)
+        return Kept()
+    said, before = codec.decisions(outputs), codec.decisions(expected)
     is_asked = reference.least_iou is not None
-    return same_share(got, expected), overlap(got, expected, len(logits)) if is_asked else None
+    return Kept(same_share(said, before), overlap(said, before, len(expected)) if is_asked else None)
 
 
 def share_kept(results: list[SampleResult]) -> float:
     """Of all samples, that keeps its label; what is not known is not kept."""
-    return sum(result.kept or 0.0 for result in results) / len(results)
+    return sum(result.kept.share or 0.0 for result in results) / len(results)
 
 
 def masks_kept(results: list[SampleResult]) -> float | None:
     """Mean IoU of all samples' masks with the expected ones; None without masks, or where nobody asked."""
-    return mean_iou(result.overlap for result in results if result.overlap is not None)
+    return mean_iou(result.kept.overlap for result in results if result.kept.overlap is not None)
+
+
+def pictures_kept(results: list[SampleResult]) -> float | None:
+    """PSNR of all samples' pictures with the expected ones, decibels; None where nobody asked."""
+    errors = (result.kept.squared_error for result in results)
+    return psnr_db(error for error in errors if error is not None)
 
 
 def _listed(outputs: NDArray[np.float32]) -> str:
@@ -296,15 +307,17 @@ def _hold_against(
 def _as_compressed(agreement: Agreement, reference: Reference, results: list[SampleResult]) -> Agreement:
     """The same with what is allowed to, and demanded of, a compressed graph. Any other may not allow itself
     anything in its own reference."""
-    if reference.least_same_label is None:
+    if not reference.is_of_compressed:
         return agreement
     return agreement.model_copy(
         update={
             "tolerance": max(agreement.tolerance, reference.allowed),
-            "same_label": share_kept(results),
+            "same_label": None if reference.least_same_label is None else share_kept(results),
             "least_same_label": reference.least_same_label,
             "mean_iou": masks_kept(results),
             "least_iou": reference.least_iou,
+            "psnr_db": pictures_kept(results),
+            "least_psnr_db": reference.least_psnr_db,
         }
     )
 

@@ -7,7 +7,8 @@ metadata  `format` "1"; `by`: who computed the logits; `labels`: JSON list, the 
           `rounding`: by how much the same network's outputs in float32 and float64 differ at most; of a
           compressed graph, whose reference is what the graph before it gives, `allowed`: by how much outputs
           may differ, `least_same_label`: the share of samples, or of maps' pixels, that must keep their
-          label, and of maps `least_iou`: the mean IoU that masks must have with those of the reference
+          label, and of maps `least_iou`: the mean IoU that masks must have with those of the reference; of
+          one that makes pictures instead `least_psnr_db`: the PSNR that they must have with those of it
 """
 
 import hashlib
@@ -26,6 +27,8 @@ FORMAT = "1"
 LOGITS = "logits"
 MAX_BYTES = 512 * 2**20
 MAX_SAMPLES = 4096
+_LEAST = ("least_same_label", "least_iou", "least_psnr_db")
+"""What a compressed graph must keep."""
 
 
 class ReferenceInvalid(ValueError):
@@ -51,6 +54,13 @@ class Reference:
     """Share of samples, 0..1, that a compressed graph must give the same label; None: as for others."""
     least_iou: float | None = None
     """Mean IoU, 0..1, that its masks must have with those of the graph before it; None: it has none."""
+    least_psnr_db: float | None = None
+    """PSNR, decibels, that its pictures must have with those of the graph before it; None: it makes none."""
+
+    @property
+    def is_of_compressed(self) -> bool:
+        """It says what a compressed graph may lose."""
+        return self.least_same_label is not None or self.least_psnr_db is not None
 
 
 def labels_sha256(labels: Sequence[str]) -> str:
@@ -74,11 +84,11 @@ def write_reference(path: Path, reference: Reference) -> None:
         metadata["all_labels_sha256"] = reference.all_labels_sha256
     if reference.rounding:
         metadata["rounding"] = repr(float(reference.rounding))
-    if reference.least_same_label is not None:
+    if reference.is_of_compressed:
         metadata["allowed"] = repr(float(reference.allowed))
-        metadata["least_same_label"] = repr(float(reference.least_same_label))
-    if reference.least_iou is not None:
-        metadata["least_iou"] = repr(float(reference.least_iou))
+    for name in _LEAST:
+        if (least := getattr(reference, name)) is not None:
+            metadata[name] = repr(float(least))
     save_file(tensors, path, metadata=metadata)
 
 
@@ -116,8 +126,7 @@ def read_reference(path: Path) -> Reference:
         all_labels_sha256=metadata.get("all_labels_sha256"),
         rounding=_number(metadata, "rounding"),
         allowed=_number(metadata, "allowed"),
-        least_same_label=_number(metadata, "least_same_label") if "least_same_label" in metadata else None,
-        least_iou=_number(metadata, "least_iou") if "least_iou" in metadata else None,
+        **{name: _number(metadata, name) for name in _LEAST if name in metadata},
     )
 
 

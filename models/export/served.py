@@ -126,8 +126,12 @@ class ProbedSession:
 
     def __init__(self, graph: bytes) -> None:
         """Raises ServedGraphError."""
+        options = session_options(1)
+        # In the graph's own order, and nothing planned ahead: what has been looked at need not be held.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        options.enable_mem_pattern = False
         try:
-            self._session = ort.InferenceSession(graph, session_options(1), providers=[PROVIDER])
+            self._session = ort.InferenceSession(graph, options, providers=[PROVIDER])
         except RUNTIME_ERRORS as error:
             raise ServedGraphError(f"ONNX Runtime cannot load the graph: {_short(error)}") from error
         self._input: str = self._session.get_inputs()[0].name

@@ -33,6 +33,13 @@ class RestorationCodec(WindowCodec):
         ]
 
 
+def smaller(large: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """(scale h, scale w, 3) to (h, w, 3) by Pillow's cubic filter, which looks at all pixels under it: how
+    small pictures are made for a network to learn from, or to be judged by."""
+    size = large.shape[1] // scale, large.shape[0] // scale
+    return rgb_array(Image.fromarray(large).resize(size, Image.Resampling.BICUBIC))
+
+
 def passes_for(wanted: int, own: int) -> int:
     """How often a network that enlarges `own` times must be applied to enlarge at least `wanted` times."""
     passes, reached = 1, own

@@ -21,6 +21,7 @@ from PIL import Image
 from models.data.pack import Item, Pack, Split
 from models.manifest import TileFacts
 from models.tasks.images import ImageLimits, decode_image
+from models.tasks.restoration import smaller
 from models.train.chance import Purpose, generator
 from models.train.feed import Batch, NumberedBatches, Reading
 from models.train.kept import Decoded, Kept
@@ -37,13 +38,6 @@ class Pair(NamedTuple):
 
     large: Levels
     small: Levels
-
-
-def smaller(large: Levels, scale: int) -> Levels:
-    """(scale h, scale w, 3) to (h, w, 3) by Pillow's cubic filter, which looks at all pixels under it."""
-    height, width = large.shape[:2]
-    size = width // scale, height // scale
-    return np.asarray(Image.fromarray(large).resize(size, Image.Resampling.BICUBIC))
 
 
 def degraded(small: Levels, degradation: Degradation | None, chance: np.random.Generator) -> Levels:

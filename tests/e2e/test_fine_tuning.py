@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from models.evaluate.picture_marks import psnr
-from models.train.patches import smaller
+from models.tasks.restoration import smaller
 from tests.app.supervisor.service_process import Service
 from tests.e2e.training import CLASSES, Trainer, digits_zip, png
 from tests.models.train.tiny_pictures import encoded, stripes

@@ -1,17 +1,16 @@
 """The job kind `compress`: a version in fewer bits, certified on held-out pictures, kept where it is faster.
 
-    preparing ─► calibrating, choosing ─► comparing ─► timing ─► certifying ─► published by the worker
-                 (int8 only)              labels of    both in   the original's outputs are the reference,
-                                          both         turns     from which `athanor verify` computes it again
+    preparing ─► calibrating, choosing ─► comparing  ─► timing ─► certifying ─► published by the worker
+                 (int8 only)              labels, or    both in   the original's outputs are the reference,
+                                          pictures, of  turns     from which `athanor verify` computes it
+                                          both                    again
 
 Calibration sees pictures for training; those for validation choose how much stays in float32; those for test
 are compared. Without any for test, those for validation are, and those for training choose. Loads no torch.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -21,12 +20,11 @@ from app.compression.spec import CompressSpec
 from app.errors import InvalidSpec, NotFaster, NotServable, ParityFailed
 from app.runtime.plan import serving_cores
 from models.compress.fp16 import to_float16
-from models.compress.int8 import Calibration, quantize, quantize_dynamically
+from models.compress.int8 import calibration_of, quantize, quantize_dynamically
 from models.compress.layers import NothingToCompress, layers_of, simplified
 from models.compress.pace import gain, measure_paces
-from models.export.decisions import mean_iou, overlap, same_share
-from models.export.parity import ParityError, certify, compare_samples, masks_kept, share_kept
-from models.export.reference import Reference, labels_sha256, write_reference
+from models.export.parity import ParityError, certify, compare_samples
+from models.export.reference import write_reference
 from models.export.served import ServedGraphError, ServedSession
 from models.export.served_form import opset_of
 from models.manifest import (
@@ -41,53 +39,16 @@ from models.manifest import (
     Precision,
 )
 from workers.context import JobContext, Outcome, Publication
+from workers.kinds.compress_likeness import Agreed, Tried, agreed_of, reference_of
 from workers.kinds.compress_subject import Subject, bring_subject, outputs
 
 _FLOAT_LAYERS = (0, 3, 8, 16)
 """How many of the first layers may be left in float32; the fewest with which enough labels are kept are."""
-_ALLOWED = 1.25
-"""Times the largest difference that was measured: other processors round otherwise."""
+_FLOAT_LAYERS_OF_ENLARGERS = (0, 1, 2, 3, 8, 16)
+"""They have few layers, and the first ones cost much."""
 _FEW = 100
 _FEW_MAPS = 20
 """Fewer held-out pictures say little, which the job says."""
-
-
-class _Both(NamedTuple):
-    """A mark before and after, where the right answers are known."""
-
-    before: float | None
-    after: float | None
-
-    def told(self, name: str) -> Iterator[str]:
-        if self.before is not None and self.after is not None:
-            yield f"{name} {self.before:.2%} before and {self.after:.2%} after"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Agreed:
-    """Held-out pictures through both graphs."""
-
-    reference: Reference
-    same_label: float
-    max_abs: float
-    cosine: float
-    accuracy: _Both
-    mean_iou: _Both
-    masks_kept: float | None
-    """Mean IoU of masks before and after with each other."""
-
-    def __str__(self) -> str:
-        compared = _kept_of(self.masks_kept is not None, len(self.reference.samples))
-        facts = [
-            f"outputs differ by at most {self.max_abs:.3g}",
-            f"cosine at least {self.cosine:.4f}",
-            *([f"mean IoU of both {self.masks_kept:.2%}"] if self.masks_kept is not None else []),
-            *self.accuracy.told("accuracy"),
-            *self.mean_iou.told("mean IoU"),
-        ]
-        return (
-            f"the same label for {self.same_label:.2%} of {compared} held-out pictures ({', '.join(facts)})"
-        )
 
 
 def run(context: JobContext) -> Outcome:
@@ -96,7 +57,8 @@ def run(context: JobContext) -> Outcome:
     Raises:
         Interrupted: left off.
         InvalidSpec: the graph or the data set are not fit for it.
-        ParityFailed: too few held-out pictures, or pixels of them, keep their label, or masks are too unlike.
+        ParityFailed: too few held-out pictures, or pixels of them, keep their label, or what is made of them
+            is too unlike.
         NotFaster: it is not worth it.
         and what `bring_subject` raises.
 
@@ -123,6 +85,8 @@ def run(context: JobContext) -> Outcome:
         accuracy_after=agreed.accuracy.after,
         mean_iou_before=agreed.mean_iou.before,
         mean_iou_after=agreed.mean_iou.after,
+        psnr_before_db=agreed.psnr_db.before,
+        psnr_after_db=agreed.psnr_db.after,
         paces=paces,
         gain=round(gain(paces), 3),
         kept_though_slower=not gain(paces) >= spec.least_gain,
@@ -144,7 +108,7 @@ def _compress(context: JobContext, spec: CompressSpec, subject: Subject) -> int:
 
 
 def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph: Path) -> int:
-    calibration, shown = Calibration(graph, context.work_dir), 0
+    calibration, shown = calibration_of(graph), 0
     for images in subject.batches(subject.calibration):
         context.begin("calibrating", at=0.05 + 0.3 * shown / len(subject.calibration))
         calibration.show(images)
@@ -156,8 +120,9 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
         batches.append(images)
     expected = _original(context, subject, batches)
     layers = len(layers_of(onnx.load(graph)))
-    best: tuple[_Tried, int] | None = None
-    for count in (count for count in _FLOAT_LAYERS if count == 0 or count < layers):
+    best: tuple[Tried, int] | None = None
+    counts = _FLOAT_LAYERS_OF_ENLARGERS if subject.makes_pictures else _FLOAT_LAYERS
+    for count in (count for count in counts if count == 0 or count < layers):
         context.begin("choosing", at=0.35)
         path = context.work_dir / f"after-{count}.onnx"
         quantize(graph, path, calibrated, float_layers=count)
@@ -170,26 +135,10 @@ def _calibrate(context: JobContext, spec: CompressSpec, subject: Subject, graph:
     assert best is not None  # none of them left in float32 is always tried
     chosen, count = best
     context.message(
-        f"Calibrated on {len(subject.calibration)} pictures; {count} of {layers} layers stay in float32, "
-        f"with which {chosen.same:.1%} of {_kept_of(subject.has_maps, len(expected))} pictures keep their "
-        "label."
+        f"Calibrated on {len(subject.calibration)} {subject.noun}; {count} of {layers} layers stay in "
+        f"float32, with which {chosen.told(subject, len(expected))}."
     )
     return count
-
-
-class _Tried(NamedTuple):
-    """A candidate on the pictures that choose."""
-
-    error: float
-    """Mean squared, of outputs: it tells more than a few labels that happen to change."""
-    same: float
-    """Share that keeps its label."""
-    masks_kept: float | None
-
-    def is_enough(self, spec: CompressSpec) -> bool:
-        """By half more than is asked: what is held out will do somewhat worse."""
-        masks = self.masks_kept is None or self.masks_kept >= (1 + spec.least_iou) / 2
-        return masks and self.same >= (1 + spec.least_agreement) / 2
 
 
 def _original(
@@ -211,34 +160,21 @@ def _try(
     path: Path,
     batches: Iterable[NDArray[np.uint8]],
     expected: list[NDArray[np.float32]],
-) -> _Tried:
-    error = same = 0.0
-    overlaps = []
+) -> Tried:
+    errors, kept = [], []
     for got, wanted in zip(outputs(context, ServedSession(path), batches), expected, strict=True):
         if not np.isfinite(got).all():
-            return _Tried(np.inf, 0.0, 0.0)
-        error += float(np.square(got - wanted).mean())
-        said, before = subject.decision(got), subject.decision(wanted)
-        same += same_share(said, before)
-        if subject.has_maps:
-            overlaps.append(overlap(said, before, len(wanted)))
-    return _Tried(error / len(expected), same / len(expected), mean_iou(overlaps))
+            return Tried(np.inf)
+        errors.append(float(np.square(got - wanted).mean()))
+        kept.append(subject.kept(got, wanted))
+    return Tried.of(errors, kept)
 
 
-def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed:
+def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> Agreed:
     """Raises ParityFailed, with the numbers."""
     context.begin("comparing", at=0.5)
-    held, names = subject.held, subject.manifest.labels
-    before = _original(context, subject, subject.batches(held.samples))
-    reference = Reference(
-        samples=held.samples,
-        logits=np.stack(before),
-        labels=tuple("" if subject.has_maps else names[int(subject.decision(one))] for one in before),
-        by=f"{subject.model}, which it was made from",
-        all_labels_sha256=labels_sha256(names),
-        least_same_label=spec.least_agreement,
-        least_iou=spec.least_iou if subject.has_maps else None,
-    )
+    before = _original(context, subject, subject.batches(subject.held.samples))
+    reference = reference_of(spec, subject, before)
     context.leave_if_asked()
     session = ServedSession(context.work_dir / MODEL_FILE)
     try:
@@ -249,30 +185,20 @@ def _agree(context: JobContext, spec: CompressSpec, subject: Subject) -> _Agreed
         raise ParityFailed(
             f"{subject.model} in {spec.precision} fails on a picture: {error}.", hint="Try another precision."
         ) from error
-    worst, after = max(result.max_abs for result in results), [result.outputs for result in results]
-    agreed = _Agreed(
-        reference=replace(reference, allowed=_ALLOWED * worst),
-        same_label=share_kept(results),
-        max_abs=worst,
-        cosine=min(result.cosine for result in results),
-        accuracy=_Both(subject.accuracy(before), subject.accuracy(after)),
-        mean_iou=_Both(subject.mean_iou(before), subject.mean_iou(after)),
-        masks_kept=masks_kept(results),
-    )
+    agreed = agreed_of(subject, reference, before, results)
     _say_if_few(context, subject)
     _demand_alike(spec, subject, agreed)
     return agreed
 
 
-def _demand_alike(spec: CompressSpec, subject: Subject, agreed: _Agreed) -> None:
-    """Raise ParityFailed if too much of what is said has changed."""
-    asked = {"least_agreement": (agreed.same_label, spec.least_agreement)}
-    if agreed.masks_kept is not None:
-        asked["least_iou"] = agreed.masks_kept, spec.least_iou
-    for name, (is_there, least) in asked.items():
-        if not is_there >= least:
+def _demand_alike(spec: CompressSpec, subject: Subject, agreed: Agreed) -> None:
+    """Raise ParityFailed if too much of what is said, or made, has changed."""
+    for name, kept in agreed.what_is_kept.items():
+        least: float = getattr(spec, name)
+        if not kept >= least:
+            asked = f"{least:g}" if subject.makes_pictures else f"{least:.2%}"
             raise ParityFailed(
-                f"{subject.model} in {spec.precision} gives {agreed}; a {name} of {least:.2%} is asked.",
+                f"{subject.model} in {spec.precision} gives {agreed}; a {name} of {asked} is asked.",
                 hint=f"Try another precision, or more pictures like those it is used on, or lower {name}.",
             )
 
@@ -281,13 +207,8 @@ def _say_if_few(context: JobContext, subject: Subject) -> None:
     compared, there = len(subject.held.samples), subject.held.of
     if compared < there:
         context.message(f"{compared} of {there} held-out pictures are compared.")
-    elif compared < (_FEW_MAPS if subject.has_maps else _FEW):
-        context.message(f"Only {compared} pictures are held out: what they say is not much.")
-
-
-def _kept_of(has_maps: bool, pictures: int) -> str:
-    """What keeps its label."""
-    return f"{'the pixels of ' if has_maps else ''}{pictures}"
+    elif compared < (_FEW_MAPS if subject.has_maps or subject.makes_pictures else _FEW):
+        context.message(f"Only {compared} {subject.noun} are held out: what they say is not much.")
 
 
 def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pace, ...]:
@@ -301,7 +222,7 @@ def _time(context: JobContext, spec: CompressSpec, subject: Subject) -> tuple[Pa
     )
 
 
-def _demand_faster(context: JobContext, spec: CompressSpec, comparison: Comparison, agreed: _Agreed) -> None:
+def _demand_faster(context: JobContext, spec: CompressSpec, comparison: Comparison, agreed: Agreed) -> None:
     """Raise NotFaster unless it is, or is wanted all the same."""
     after_bytes = (context.work_dir / MODEL_FILE).stat().st_size
     paces = "; ".join(
@@ -323,7 +244,7 @@ def _demand_faster(context: JobContext, spec: CompressSpec, comparison: Comparis
 
 
 def _finish(
-    context: JobContext, spec: CompressSpec, subject: Subject, agreed: _Agreed, comparison: Comparison
+    context: JobContext, spec: CompressSpec, subject: Subject, agreed: Agreed, comparison: Comparison
 ) -> Outcome:
     """Certify what lies in the work folder and hand it over for publication."""
     context.begin("certifying", at=0.9)
@@ -348,6 +269,7 @@ def _finish(
             "same_label": agreed.same_label,
             "same_label_of": "pixels" if subject.has_maps else "pictures",
             "mean_iou": agreed.masks_kept,
+            "psnr_db": agreed.pictures_kept,
             "kept_though_slower": comparison.kept_though_slower,
         },
         publish=Publication(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,23 @@ from app.runtime.tunings import TuningStore
 from models.data.masks import Mask, fit_mask
 from models.data.pack import Item, Pack, Split
 from models.evaluate.masks import MaskTally
+from models.export.decisions import overlap, psnr_db, same_share, squared_error
+from models.export.parity import Kept
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, Manifest, Task
+from models.manifest import MODEL_FILE, Manifest, Task, TileFacts
 from models.tasks.classification import ClassificationCodec
 from models.tasks.codecs import codec_of
 from models.tasks.images import ImageError, ImageLimits
+from models.tasks.restoration import RestorationCodec
 from models.tasks.segmentation import SegmentationCodec
 from workers.context import JobContext
+from workers.kinds.compress_pictures import Gallery, Shown, WholePictures, Windows, places
 
 _TO_CALIBRATE = 128
 _TO_CHOOSE = 256
 _HELD_OUT = 512
 _MOST_MAP_BYTES = 16 << 20
-"""Of all maps of held-out pictures, which lie in the version's reference: fewer pictures then,"""
+"""Of all maps of held-out pictures, or what is made of them, in the version's reference: fewer then,"""
 _LEAST_MAPS, _LARGEST_REFERENCE_BYTES = 16, 480 << 20
 """but so many, unless a reference cannot hold them."""
 _MOST_CHOSEN_BYTES = 512 << 20
@@ -54,8 +58,10 @@ class Held:
     """The right one of each; None where the data set's labels are not the model's."""
     masks: tuple[Mask, ...] | None = None
     """The same for a segmenter, at its maps' size; None also where its maps are not the whole picture."""
+    large: tuple[NDArray[np.uint8], ...] | None = None
+    """What an enlarger should make of each, (h, w, 3)."""
     of: int
-    """Held-out pictures that there are."""
+    """Held-out pictures that there are; of windows, as many as are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,9 @@ class Subject:
     manifest: Manifest
     graph: Path
     graph_sha256: str
-    codec: ClassificationCodec | SegmentationCodec
+    codec: ClassificationCodec | SegmentationCodec | RestorationCodec
+    noun: str
+    """What the samples are."""
     calibration: tuple[bytes, ...]
     """Encoded pictures for training."""
     choosing: tuple[bytes, ...]
@@ -90,10 +98,18 @@ class Subject:
         except ImageError as error:
             raise image_error(error) from error
 
+    def kept(self, outputs: NDArray[np.float32], before: NDArray[np.float32]) -> Kept:
+        """How much finite outputs of one picture keep of what was given before."""
+        if self.makes_pictures:
+            return Kept(squared_error=squared_error(outputs, before))
+        said, wanted = self.decision(outputs), self.decision(before)
+        return Kept(same_share(said, wanted), overlap(said, wanted, len(before)) if self.has_maps else None)
+
     def decision(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """What finite outputs of one picture say: the index of its label (), or that of each pixel."""
         if isinstance(self.codec, ClassificationCodec):
             return np.asarray(outputs.argmax())
+        assert isinstance(self.codec, SegmentationCodec)
         return self.codec.decisions(outputs)
 
     def accuracy(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
@@ -115,6 +131,22 @@ class Subject:
             tally.add((said if said.ndim == 2 else said[0])[None].astype(np.uint8), mask[None])
         return tally.mean_iou
 
+    def psnr_db(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
+        """The same of an enlarger: PSNR of what it makes with what it should."""
+        if self.held.large is None:
+            return None
+        assert self.manifest.tiles is not None
+        inner = (
+            _inner(one, large, self.manifest.tiles)
+            for one, large in zip(outputs, self.held.large, strict=True)
+        )
+        return psnr_db(squared_error(made, wanted) for made, wanted in inner)
+
+    @property
+    def makes_pictures(self) -> bool:
+        """It says nothing, it makes something."""
+        return self.manifest.task is Task.SUPER_RESOLUTION
+
     @property
     def has_maps(self) -> bool:
         """Pixels get labels, not pictures."""
@@ -122,14 +154,16 @@ class Subject:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, 3) of one input."""
+        """(H, W, 3) of one input as it is served, of windows the largest."""
         return self.manifest.preprocessing.height, self.manifest.preprocessing.width, 3
 
-    @property
+    @cached_property
     def most(self) -> int:
         """Inputs of a run here."""
-        height, width, _ = self.shape
-        return max(1, min(BATCH, self.manifest.max_batch or BATCH, _PIXELS_AT_ONCE // (height * width)))
+        height, width, _ = self.codec.decode(self.held.samples[0]).shape
+        scale = self.manifest.tiles.scale if self.manifest.tiles is not None else 1
+        at_once = _PIXELS_AT_ONCE // (height * width * scale**2)
+        return int(max(1, min(BATCH, self.manifest.max_batch or BATCH, at_once)))
 
 
 def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
@@ -156,9 +190,14 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
     finally:
         database.close()
     codec = codec_of(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
-    assert isinstance(codec, ClassificationCodec | SegmentationCodec)  # others have been refused at the door
+    # Others have been refused at the door.
+    assert isinstance(codec, ClassificationCodec | SegmentationCodec | RestorationCodec)
     pack = Pack(context.objects.fetch(context.principal, dataset.sha256))
-    held = _held(pack, spec.dataset, version.manifest)
+    is_tiled = version.manifest.tiles is not None
+    gallery = (
+        Windows(pack, version.manifest, codec.limits) if is_tiled else WholePictures(pack, version.manifest)
+    )
+    held = _held(pack, gallery, spec.dataset, version.manifest)
     return Subject(
         model=spec.model,
         name=reference.name,
@@ -166,8 +205,9 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         graph=context.objects.fetch(context.principal, artifact.sha256),
         graph_sha256=artifact.sha256,
         codec=codec,
-        calibration=(calibration := _calibration(pack, spec.dataset, held)),
-        choosing=_few(_choosing(pack, held) or calibration, _most_chosen(version.manifest)),
+        noun=gallery.noun,
+        calibration=(calibration := _calibration(gallery, spec.dataset, held)),
+        choosing=_few(_choosing(gallery, held) or calibration, _most_chosen(gallery, version.manifest)),
         held=held,
         batch=_batch(plan, version.manifest),
     )
@@ -182,48 +222,54 @@ def outputs(
         yield from session.run(images)
 
 
-def _output_bytes(manifest: Manifest) -> int:
-    return 4 * prod(manifest.outputs[0].shape[1:])
+def _inner(
+    made: NDArray[np.float32], large: NDArray[np.uint8], tiles: TileFacts
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(3, h, w) of what was made of a window without its context, and of what should be, both in 0..1."""
+    cut, (height, width, _) = tiles.context * tiles.scale, large.shape
+    wanted = np.asarray(large.transpose(2, 0, 1) / 255, np.float32)
+    return made[:, cut : cut + height, cut : cut + width], wanted
 
 
-def _most_chosen(manifest: Manifest) -> int:
+def _most_chosen(gallery: Gallery, manifest: Manifest) -> int:
     how = manifest.preprocessing
-    picture_bytes = 3 * how.height * how.width + _output_bytes(manifest)
+    picture_bytes = 3 * how.height * how.width + gallery.output_bytes
     return max(1, min(_TO_CHOOSE, _MOST_CHOSEN_BYTES // picture_bytes))
 
 
-def _most_held(manifest: Manifest) -> int:
+def _most_held(gallery: Gallery, manifest: Manifest) -> int:
     """How many held-out pictures are compared."""
-    if manifest.task is not Task.SEGMENTATION:
+    if manifest.task is Task.CLASSIFICATION:
         return _HELD_OUT
-    map_bytes = _output_bytes(manifest)
-    least = min(_LEAST_MAPS, _LARGEST_REFERENCE_BYTES // map_bytes)
-    return max(1, least, min(_HELD_OUT, _MOST_MAP_BYTES // map_bytes))
+    least = min(_LEAST_MAPS, _LARGEST_REFERENCE_BYTES // gallery.output_bytes)
+    return max(1, least, min(_HELD_OUT, _MOST_MAP_BYTES // gallery.output_bytes))
 
 
 def _batch(plan: Plan | None, manifest: Manifest) -> int:
     return min(BATCH if plan is None else plan.batch, manifest.max_batch or BATCH)
 
 
-def _held(pack: Pack, dataset: str, manifest: Manifest) -> Held:
+def _held(pack: Pack, gallery: Gallery, dataset: str, manifest: Manifest) -> Held:
     split = Split.TEST if pack.of(Split.TEST) else Split.VALIDATION
-    items = _spread(pack.of(split), _most_held(manifest))
-    if not items:
+    shown = gallery.shown(split, _most_held(gallery, manifest))
+    if not shown.samples:
         raise InvalidSpec(
             f"{dataset} holds no pictures out, so there is nothing to compare on.",
             param="dataset",
             hint="Make a version of it with a test_share.",
         )
-    samples, of = tuple(pack.read(item) for item in items), len(pack.of(split))
+    if manifest.task is Task.SUPER_RESOLUTION:
+        return Held(split=split, samples=shown.samples, of=len(shown.samples), large=shown.large)
+    of = len(pack.of(split))
     if manifest.task is Task.SEGMENTATION:
-        return Held(split=split, samples=samples, of=of, masks=_masks(pack, items, manifest))
+        return Held(split=split, samples=shown.samples, of=of, masks=_masks(pack, shown.items, manifest))
     labels = None
     if set(pack.labels) <= set(manifest.labels):
-        labels = tuple(pack.labels[item.label] for item in items)
-    return Held(split=split, samples=samples, of=of, labels=labels)
+        labels = tuple(pack.labels[item.label] for item in shown.items)
+    return Held(split=split, samples=shown.samples, of=of, labels=labels)
 
 
-def _masks(pack: Pack, items: list[Item], manifest: Manifest) -> tuple[Mask, ...] | None:
+def _masks(pack: Pack, items: Sequence[Item], manifest: Manifest) -> tuple[Mask, ...] | None:
     is_exclusive = manifest.masks is None or manifest.masks.activation == "softmax"
     is_one = len(pack.labels) == len(manifest.labels) == 1 and not is_exclusive  # whatever it is called
     is_same = pack.labels == manifest.labels and is_exclusive
@@ -233,11 +279,9 @@ def _masks(pack: Pack, items: list[Item], manifest: Manifest) -> tuple[Mask, ...
     return tuple(fit_mask(pack.read_mask(item), height, width) for item in items)
 
 
-def _calibration(pack: Pack, dataset: str, held: Held) -> tuple[bytes, ...]:
+def _calibration(gallery: Gallery, dataset: str, held: Held) -> tuple[bytes, ...]:
     """Pictures for training; one that is also held out, under another name, is left out."""
-    known = set(held.samples)
-    samples = [pack.read(item) for item in _spread(pack.of(Split.TRAIN), _TO_CALIBRATE)]
-    fresh = tuple(sample for sample in samples if sample not in known)
+    fresh = _unknown(gallery.shown(Split.TRAIN, _TO_CALIBRATE), held)
     if not fresh:
         raise InvalidSpec(
             f"{dataset} has no pictures for training to calibrate on.",
@@ -247,23 +291,16 @@ def _calibration(pack: Pack, dataset: str, held: Held) -> tuple[bytes, ...]:
     return fresh
 
 
-def _choosing(pack: Pack, held: Held) -> tuple[bytes, ...]:
+def _choosing(gallery: Gallery, held: Held) -> tuple[bytes, ...]:
     if held.split is Split.VALIDATION:
         return ()
-    samples = [pack.read(item) for item in _spread(pack.of(Split.VALIDATION), _TO_CHOOSE)]
-    return tuple(sample for sample in samples if sample not in set(held.samples))
+    return _unknown(gallery.shown(Split.VALIDATION, _TO_CHOOSE), held)
+
+
+def _unknown(shown: Shown, held: Held) -> tuple[bytes, ...]:
+    known = set(held.samples)
+    return tuple(sample for sample in shown.samples if sample not in known)
 
 
 def _few(samples: tuple[bytes, ...], most: int) -> tuple[bytes, ...]:
-    return tuple(samples[at] for at in _places(len(samples), most))
-
-
-def _spread(items: list[Item], most: int) -> list[Item]:
-    return [items[at] for at in _places(len(items), most)]
-
-
-def _places(length: int, most: int) -> list[int]:
-    """At most so many, evenly over the whole length."""
-    if length <= most:
-        return list(range(length))
-    return [int(at) for at in np.linspace(0, length - 1, most)]
+    return tuple(samples[at] for at in places(len(samples), most))

@@ -41,6 +41,7 @@ def test_names_are_resolved_when_it_is_queued(client):
         "least_gain": 1.1,
         "least_agreement": 0.99,
         "least_iou": 0.95,
+        "least_psnr_db": 40.0,
     }
 
 

@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.compress.fp16 import to_float16
-from models.compress.int8 import Calibration, quantize
+from models.compress.int8 import calibration_of, quantize
 from models.compress.layers import layers_of, simplified
 from models.compress.pace import gain
-from models.export.served import ServedSession
+from models.export.served import ProbedSession, ServedSession
 from models.manifest import Pace
 from tests.colour_models import save_graph
 from tests.compress_world import SIDE, write_convolutions
@@ -66,12 +66,33 @@ def graph(request, tmp_path):
 def test_corrected_biases_bring_the_mean_of_the_outputs_nearer(graph, tmp_path):
     expected = ServedSession(graph).run(IMAGES).mean(axis=0)
     simple = simplified(graph, tmp_path)
-    seen = Calibration(simple, tmp_path).show(IMAGES).seen()
+    seen = calibration_of(simple).show(IMAGES).seen()
     off = {}
     for name, calibrated in (("corrected", seen), ("plain", replace(seen, means={}))):
         quantize(simple, tmp_path / name, calibrated)
         off[name] = np.abs(ServedSession(tmp_path / name).run(IMAGES).mean(axis=0) - expected).mean()
     assert 0 < off["corrected"] < off["plain"]
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_calibration_sees_what_flows_through_the_graph_over_all_pictures(tmp_path, opset):
+    write_convolutions(tmp_path / "model.onnx")
+    simple = simplified(tmp_path / "model.onnx", tmp_path)
+    model = onnx.load(simple)
+    for entry in model.opset_import:
+        entry.version = opset
+    onnx.save(model, simple)
+    seen = calibration_of(simple).show(IMAGES[:20]).show(IMAGES[20:]).seen()
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen.ranges)
+    flows = ProbedSession(model.SerializeToString()).run(IMAGES)
+    assert len(flows) == len(seen.ranges) == 8
+    for name, (low, high) in seen.ranges.items():
+        assert (low, high) == (pytest.approx(flows[name].min()), pytest.approx(flows[name].max()))
+    assert len(seen.means) == 3
+    for name, mean in seen.means.items():
+        expected = flows[name].mean(axis=(0, *range(2, flows[name].ndim)))
+        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_computed_from_shapes_survives(tmp_path):
@@ -83,7 +104,7 @@ def test_what_is_computed_from_shapes_survives(tmp_path):
     assert len(layers_of(model)) == 2
     assert not {"Div", "Gather", "Concat"} & {node.op_type for node in model.graph.node}
     to_float16(simple, tmp_path / "half.onnx")
-    quantize(simple, tmp_path / "int8.onnx", Calibration(simple, tmp_path).show(IMAGES).seen())
+    quantize(simple, tmp_path / "int8.onnx", calibration_of(simple).show(IMAGES).seen())
     largest = float(np.abs(expected).max())
     for name in ("half.onnx", "int8.onnx"):
         for batch in (1, 24):

@@ -88,11 +88,14 @@ def test_the_share_of_samples_that_keep_their_label_is_demanded(graph):
         ({"same_label": float("nan")}, r"nan% of 4 samples keep their label, less than 99\.00%"),
         ({"mean_iou": 0.94}, r"masks have a mean IoU of 94\.00%, less than 95\.00%"),
         ({"mean_iou": float("nan")}, r"masks have a mean IoU of nan%, less than 95\.00%"),
+        ({"psnr_db": 39.9}, r"pictures have a PSNR of 39\.90 dB, less than 40\.00"),
+        ({"psnr_db": float("nan")}, r"pictures have a PSNR of nan dB, less than 40\.00"),
     ],
 )
 def test_no_version_is_published_that_has_lost_more_than_was_allowed(lost, said):
     manifest = build_manifest()
-    kept = {"same_label": 1.0, "least_same_label": 0.99, "mean_iou": 1.0, "least_iou": 0.95, **lost}
+    labels = {"same_label": 1.0, "least_same_label": 0.99, "mean_iou": 1.0, "least_iou": 0.95}
+    kept = {**labels, "psnr_db": 50.0, "least_psnr_db": 40.0, **lost}
     certificate = build_certificate(manifest, b"onnx", b"samples", **kept)
     files = {
         "model.onnx": certificate.model_sha256,

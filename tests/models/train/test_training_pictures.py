@@ -10,11 +10,12 @@ from models.catalogue import CATALOGUE, Kind
 from models.data.pack import Split
 from models.manifest import Task
 from models.tasks.images import ImageLimits, decode_image
+from models.tasks.restoration import smaller
 from models.train.choosing import Best
 from models.train.feed import Reading
 from models.train.loop import Hooks, TrainRun, train
 from models.train.measure import measure
-from models.train.patches import PatchSource, WholePictures, degraded, patch_source, smaller
+from models.train.patches import PatchSource, WholePictures, degraded, patch_source
 from models.train.spec import CHOICES, Choice, Degradation, SpecError, read_spec
 from tests.models.train.tiny_pictures import (
     TinyRestorer,

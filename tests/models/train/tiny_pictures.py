@@ -8,7 +8,7 @@ from PIL import Image
 from models.build.network import build_restorer, tiles_of
 from models.catalogue import CATALOGUE, Kind
 from models.data.pack import Pack, PackWriter, Split
-from models.train.patches import smaller
+from models.tasks.restoration import smaller
 from models.train.resolve import resolve
 from models.train.spec import read_spec
 from tests.models.train.tiny_runs import WholeNetwork

@@ -15,8 +15,8 @@ from models.export.parity import verify
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Task
 from models.tasks.images import ImageLimits, decode_image
+from models.tasks.restoration import smaller
 from models.tasks.tiles import TileGrid, tiled
-from models.train.patches import smaller
 from tests.models.train.tiny_pictures import write_picture_pack
 from tests.packs import publish_pack
 from tests.workers.kinds.training_place import TrainingPlace

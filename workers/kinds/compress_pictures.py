@@ -1,0 +1,136 @@
+"""A data set's pictures as a graph is shown them: whole, or in windows cut out of them.
+
+A graph that makes pictures larger is shown what is made smaller first, unless the data set has small pictures
+of its ratio: so that it is known what should come out.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from math import prod
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.data.pack import Item, Pack, Split
+from models.manifest import Manifest, Task, TileFacts
+from models.tasks.images import ImageLimits, decode_image
+from models.tasks.restoration import smaller
+from models.tasks.tiles import TileGrid
+
+_WINDOW_SIDE = 96
+"""Of what is cut out of a picture, pixels: more windows of more pictures say more than large ones."""
+_MOST_OF_ONE = 16
+"""Windows of one picture."""
+_SEED = 20
+
+
+class Shown(NamedTuple):
+    """Of each: the encoded picture or window, its picture in the data set, and what should become of it."""
+
+    samples: tuple[bytes, ...]
+    items: tuple[Item, ...]
+    large: tuple[NDArray[np.uint8], ...]
+    """(h, w, 3); empty where nothing is made larger."""
+
+
+class Gallery(Protocol):
+    """Pictures of a data set, as a graph is shown them."""
+
+    noun: str
+    output_bytes: int
+    """Of what the graph gives for one."""
+
+    def shown(self, split: Split, most: int) -> Shown:
+        """At most so many of a split, evenly over it."""
+
+
+class WholePictures:
+    """For graphs of one size."""
+
+    noun = "pictures"
+
+    def __init__(self, pack: Pack, manifest: Manifest) -> None:
+        self._pack = pack
+        self.output_bytes = 4 * prod(manifest.outputs[0].shape[1:])
+
+    def shown(self, split: Split, most: int) -> Shown:
+        """At most so many of a split, evenly over it."""
+        items = spread(self._pack.of(split), most)
+        return Shown(tuple(self._pack.read(item) for item in items), tuple(items), ())
+
+
+class Windows:
+    """For graphs that take windows: of one size, at places that chance has chosen once for all."""
+
+    noun = "windows of pictures"
+
+    def __init__(self, pack: Pack, manifest: Manifest, limits: ImageLimits) -> None:
+        assert manifest.tiles is not None
+        self._pack, self._tiles, self._limits = pack, manifest.tiles, limits
+        self._enlarges = manifest.task is Task.SUPER_RESOLUTION
+        self._has_small = self._enlarges and pack.ratio == self._tiles.scale
+        short = [self._short_sides(split) for split in Split]
+        self.side = min(_WINDOW_SIDE, self._tiles.side, *(max(sides) for sides in short if sides))
+        """Of a window without what is around it, pixels. No split is without a picture that has one."""
+        self.output_bytes = 4 * manifest.outputs[0].shape[1] * _given_pixels(self.side, self._tiles)
+
+    def _short_sides(self, split: Split) -> list[int]:
+        return [self._short_side(item) for item in self._pack.of(split)]
+
+    def _short_side(self, item: Item) -> int:
+        """Of what the graph is shown of it."""
+        return min(item.width, item.height) // (self._tiles.scale if self._enlarges else 1)
+
+    def shown(self, split: Split, most: int) -> Shown:
+        """At most so many of a split, evenly over it."""
+        items = [item for item in self._pack.of(split) if self._short_side(item) >= self.side]
+        chosen = spread(items, most)
+        if not chosen:
+            return Shown((), (), ())
+        count = min(_MOST_OF_ONE, most // len(chosen))
+        pieces = [(piece, item) for item in chosen for piece in self._cut(item, count)]
+        large = tuple(large for (_, large), _ in pieces) if self._enlarges else ()
+        return Shown(tuple(_png(small) for (small, _), _ in pieces), tuple(item for _, item in pieces), large)
+
+    def _cut(self, item: Item, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """(what is shown, what it should become), at `count` places of a picture."""
+        picture = decode_image(self._pack.read(item), limits=self._limits)
+        small = decode_image(self._pack.read_small(item), limits=self._limits) if self._has_small else None
+        scale = self._tiles.scale if self._enlarges else 1
+        chance = np.random.default_rng([_SEED, item.offset])
+        pieces = []
+        for _ in range(count):
+            top, left = (int(chance.integers(side // scale - self.side + 1)) for side in picture.shape[:2])
+            large = _part(picture, top * scale, left * scale, self.side * scale)
+            shown = _part(small, top, left, self.side) if small is not None else smaller(large, scale)
+            pieces.append((shown, large))
+        return pieces
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many, evenly over the whole length."""
+    return [items[at] for at in places(len(items), most)]
+
+
+def places(length: int, most: int) -> list[int]:
+    """The same of indices."""
+    if length <= most:
+        return list(range(length))
+    return [int(at) for at in np.linspace(0, length - 1, most)]
+
+
+def _given_pixels(side: int, tiles: TileFacts) -> int:
+    height, width = TileGrid(side, side, tiles).window_size
+    return (height - 2 * tiles.margin) * (width - 2 * tiles.margin) * tiles.scale**2
+
+
+def _part(picture: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
