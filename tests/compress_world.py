@@ -21,6 +21,7 @@ from models.manifest import (
     Preprocessing,
     Task,
     TensorFacts,
+    TileFacts,
 )
 from tests.colour_models import COLOURS, publish_graph, save_graph
 from tests.packs import publish_pack
@@ -29,14 +30,23 @@ from workers.kinds.compress import run
 
 SIDE = 16
 CHANNELS = 8
+TILES = TileFacts(scale=1, side=16, context=4, overlap=4)
 
 
 def write_convolutions(
-    path: Path, *, layers: int = 2, outlier_in: int | None = None, labels: int | None = None, gain: float = 8
+    path: Path,
+    *,
+    layers: int = 2,
+    outlier_in: int | None = None,
+    labels: int | None = None,
+    gain: float = 8,
+    size: tuple[object, object] = (SIDE, SIDE),
+    bias: float = -1e-3,
 ) -> None:
     """Write the graph: convolutions that carry each colour on, the mean over pixels, a matrix.
 
-    With `labels` a segmenter's: a further convolution gives that many maps, up to about `gain`.
+    With `labels` a segmenter's: a further convolution gives that many maps, up to about `gain`, of pictures
+    of `size`, which may be names.
     `outlier_in`: a convolution that has, besides, a huge weight from a channel which is always zero. Nothing
     changes in float32; in 8 bits all its other weights become nothing.
     """
@@ -51,28 +61,19 @@ def write_convolutions(
     nodes = _normalised()
     for index in range(layers):
         constants[f"weight{index}"] = _carry_on(index, has_outlier=index == outlier_in)
-        # Of different values, for constants that are equal become one, which no layer can change for itself.
-        constants[f"bias{index}"] = np.full(CHANNELS, -1e-3 * index, np.float32)
+        constants[f"bias{index}"] = np.full(CHANNELS, bias * index, np.float32)
         nodes += [
             helper.make_node(
                 "Conv", [f"x{index}", f"weight{index}", f"bias{index}"], [f"sum{index}"], pads=[1] * 4
             ),
             helper.make_node("Relu", [f"sum{index}"], [f"x{index + 1}"]),
         ]
-    nodes += (
-        _maps(layers, labels, gain, constants)
-        if labels
-        else [
-            helper.make_node("GlobalAveragePool", [f"x{layers}"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
-        ]
-    )
+    nodes += _maps(layers, labels, gain, constants) if labels else _logits(layers)
     graph = helper.make_graph(
         nodes,
         "convolutions",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, _shape("n", labels))],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", *size, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, _shape("n", labels, size))],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     save_graph(graph, path)
@@ -88,8 +89,16 @@ def _normalised() -> list[NodeProto]:
     ]
 
 
-def _shape(batch: object, labels: int | None) -> list[object]:
-    return [batch, labels, SIDE, SIDE] if labels else [batch, 3]
+def _shape(batch: object, labels: int | None, size: tuple[object, object]) -> list[object]:
+    return [batch, labels, *size] if labels else [batch, 3]
+
+
+def _logits(layers: int) -> list[NodeProto]:
+    return [
+        helper.make_node("GlobalAveragePool", [f"x{layers}"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
+    ]
 
 
 def _maps(layers: int, labels: int, gain: float, constants: dict[str, np.ndarray]) -> list[NodeProto]:
@@ -113,19 +122,23 @@ def _carry_on(index: int, *, has_outlier: bool) -> np.ndarray:
 
 
 def publish_convolutions(registry: Registry, folder: Path, *, name: str, labels=None, fit=None, **options):
-    """Publish one as the next version of `name`. `fit`: of a segmenter's pictures, else squashed."""
+    """Publish one as the next version of `name`. `fit`: of a segmenter's pictures, else squashed; with
+    `tiles` it takes windows."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MODEL_FILE
-    write_convolutions(path, labels=labels, **options)
+    tiles = TILES if fit == "tiles" else None
+    write_convolutions(path, labels=labels, size=("h", "w") if tiles else (SIDE, SIDE), **options)
+    size = (-1, -1) if tiles else (SIDE, SIDE)
     has_maps = {"masks": MaskFacts(activation="sigmoid" if labels == 1 else "softmax")} if labels else {}
     manifest = Manifest(
         task=Task.SEGMENTATION if labels else Task.CLASSIFICATION,
-        inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, SIDE, SIDE, 3)),),
-        outputs=(TensorFacts(name="logits", dtype="float32", shape=tuple(_shape(-1, labels))),),
-        preprocessing=Preprocessing(
-            height=SIDE, width=SIDE, crop=1.0, **({"fit": fit or "squash"} if labels else {})
-        ),
+        inputs=(TensorFacts(name="image", dtype="uint8", shape=(-1, *size, 3)),),
+        outputs=(TensorFacts(name="logits", dtype="float32", shape=tuple(_shape(-1, labels, size))),),
+        preprocessing=tiles.preprocessing
+        if tiles
+        else Preprocessing(height=SIDE, width=SIDE, crop=1.0, **({"fit": fit or "squash"} if labels else {})),
         labels=COLOURS[:labels],
+        tiles=tiles,
         **has_maps,
     )
     return publish_graph(registry, name, manifest, path)

@@ -45,11 +45,6 @@ def plan_compression(
 
 def _check_compressible(model: str, version: VersionFacts) -> None:
     manifest = version.manifest
-    if manifest.task is Task.SEGMENTATION and manifest.tiles is not None:
-        raise InvalidSpec(
-            f"{model} is a segmenter that takes windows; segmenters of one size can be compressed yet.",
-            param="model",
-        )
     if manifest.task not in (Task.CLASSIFICATION, Task.SEGMENTATION, Task.SUPER_RESOLUTION):
         raise InvalidSpec(
             f"{model} is for {manifest.task}; classifiers, segmenters and enlargers can be compressed yet.",

@@ -8,6 +8,8 @@ like arithmetic on pixels to whoever makes the bits fewer, and would be ruined. 
 where it is the same for one picture and for two, and only nodes that a pixel reaches count.
 """
 
+from collections.abc import Collection
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +27,18 @@ class NothingToCompress(ValueError):
     """The graph has no layer with weights that the precision is about."""
 
 
-def simplified(source: Path, folder: Path) -> Path:
+def simplified(source: Path, folder: Path, sizes: Collection[tuple[int, int]] = ()) -> Path:
     """The graph with constants computed and norms folded into the layers before them; its nodes have names
     of their own. What normalises pixels stays: nothing comes before it that could take it up.
+
+    `sizes`: of a graph that takes inputs of any size, some (height, width) that it is served.
 
     Raises ServedGraphError.
     """
     path = folder / "simplified.onnx"
     simplify(source, path)
     model = onnx.load(path)
-    _compute_from_shapes(model)
+    _compute_from_shapes(model, sizes)
     onnx.save(model, path)
     simplify(path, path)
     model = onnx.load(path)
@@ -45,6 +49,7 @@ def simplified(source: Path, folder: Path) -> Path:
     for position, node in enumerate(model.graph.node):
         if not node.name.startswith(_OURS):
             node.name = f"{position}/{node.op_type}"
+    _give_each_its_own(model)
     onnx.save(onnx.shape_inference.infer_shapes(model), path)
     return path
 
@@ -73,19 +78,40 @@ def nodes_before(model: ModelProto, layer: str) -> list[str]:
     return [node.name for node in model.graph.node if node.name not in later]
 
 
-def _compute_from_shapes(model: ModelProto) -> None:
-    """What pixels do not reach becomes a constant, unless it changes with the number of pictures."""
+def _give_each_its_own(model: ModelProto) -> None:
+    """The runtime has made one constant of all that are equal: biases of zeros, for example, and the means of
+    a norm. What is changed for one node must not be for another."""
+    vectors = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) <= 1}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name not in vectors:
+                continue
+            if name in taken:
+                node.input[position] = f"{node.name}/{position}"
+                own = model.graph.initializer.add()
+                own.CopyFrom(vectors[name])
+                own.name = node.input[position]
+            taken.add(name)
+
+
+def _compute_from_shapes(model: ModelProto, sizes: Collection[tuple[int, int]]) -> None:
+    """What pixels do not reach becomes a constant, unless it changes with the number or size of pictures."""
     reached = {name for node in _reached(model) for name in node.output}
     free = [name for node in model.graph.node for name in node.output if name and name not in reached]
     if not free:
         return
-    sides = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
-    batches = [sides[0]] if sides[0] else [1, 2]
+    batch, height, width, _ = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
+    shapes = product([batch] if batch else [1, 2], [(height, width)] if height and width else sizes)
     probe = ModelProto.FromString(model.SerializeToString())
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in free)
     session = ProbedSession(probe.SerializeToString())
-    runs = [session.run(np.zeros((batch, *sides[1:]), np.uint8)) for batch in batches]
-    known = {name: runs[0][name] for name in free if np.array_equal(runs[0][name], runs[-1][name])}
+    runs = [session.run(np.zeros((number, *size, 3), np.uint8)) for number, size in shapes]
+    known = {
+        name: runs[0][name]
+        for name in free
+        if all(np.array_equal(runs[0][name], other[name]) for other in runs[1:])
+    }
     kept = [node for node in model.graph.node if not set(node.output) & set(known)]
     del model.graph.node[:]
     model.graph.node.extend(kept)

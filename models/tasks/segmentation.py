@@ -55,10 +55,7 @@ class SegmentationCodec(ImageFitter):
     def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.intp] | NDArray[np.bool_]:
         """What maps (c, h, w) say of each pixel: the index of its label (h, w); where labels do not exclude
         each other, whether each is there (c, h, w). Raises ValueError for what is not finite."""
-        shares = _shares_or_error(logits, self._facts)
-        if isinstance(shares, ValueError):
-            raise shares
-        return shares.argmax(axis=0) if self._facts.activation == "softmax" else shares >= _IS_THERE
+        return _decisions(logits, self._facts)
 
     def masks_of(self, shares: Shares, size: tuple[int, int]) -> "PictureMasks":
         """The masks of a picture of `size` (height, width), upright, as a person sees it."""
@@ -90,9 +87,20 @@ class TiledSegmentationCodec(WindowCodec):
         found = (_shares_or_error(row, self._facts) for row in logits)
         return [one if isinstance(one, ValueError) else one.transpose(1, 2, 0) for one in found]
 
+    def decisions(self, logits: NDArray[np.float32]) -> NDArray[np.intp] | NDArray[np.bool_]:
+        """The same as `SegmentationCodec.decisions`, of a window."""
+        return _decisions(logits, self._facts)
+
     def masks_of(self, shares: Shares, size: tuple[int, int]) -> "PictureMasks":
         """The masks of a picture of `size` (height, width), which its shares have already."""
         return PictureMasks(shares, size, self.labels, self._facts)
+
+
+def _decisions(logits: NDArray[np.float32], facts: MaskFacts) -> NDArray[np.intp] | NDArray[np.bool_]:
+    shares = _shares_or_error(logits, facts)
+    if isinstance(shares, ValueError):
+        raise shares
+    return shares.argmax(axis=0) if facts.activation == "softmax" else shares >= _IS_THERE
 
 
 def _shares_or_error(logits: NDArray[np.float32], facts: MaskFacts) -> NDArray[np.float32] | ValueError:

@@ -97,7 +97,7 @@ def run(context: JobContext) -> Outcome:
 
 def _compress(context: JobContext, spec: CompressSpec, subject: Subject) -> int:
     """Write the graph; how many layers were left in float32."""
-    graph, target = simplified(subject.graph, context.work_dir), context.work_dir / MODEL_FILE
+    graph, target = simplified(subject.graph, context.work_dir, subject.sizes), context.work_dir / MODEL_FILE
     if spec.precision is Precision.FP16:
         to_float16(graph, target)
     elif spec.precision is Precision.INT8_DYNAMIC:

@@ -39,6 +39,9 @@ class Gallery(Protocol):
     """Pictures of a data set, as a graph is shown them."""
 
     noun: str
+    to_calibrate: int
+    """Most that are shown for it."""
+    to_choose: int
     output_bytes: int
     """Of what the graph gives for one."""
 
@@ -49,7 +52,7 @@ class Gallery(Protocol):
 class WholePictures:
     """For graphs of one size."""
 
-    noun = "pictures"
+    noun, to_calibrate, to_choose = "pictures", 128, 256
 
     def __init__(self, pack: Pack, manifest: Manifest) -> None:
         self._pack = pack
@@ -64,7 +67,8 @@ class WholePictures:
 class Windows:
     """For graphs that take windows: of one size, at places that chance has chosen once for all."""
 
-    noun = "windows of pictures"
+    noun, to_calibrate, to_choose = "windows of pictures", 64, 32
+    """Fewer, since a network that enlarges may take seconds for each."""
 
     def __init__(self, pack: Pack, manifest: Manifest, limits: ImageLimits) -> None:
         assert manifest.tiles is not None

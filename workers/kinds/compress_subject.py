@@ -26,15 +26,13 @@ from models.export.parity import Kept
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Manifest, Task, TileFacts
 from models.tasks.classification import ClassificationCodec
-from models.tasks.codecs import codec_of
+from models.tasks.codecs import VersionCodec, codec_of
 from models.tasks.images import ImageError, ImageLimits
 from models.tasks.restoration import RestorationCodec
-from models.tasks.segmentation import SegmentationCodec
+from models.tasks.tiles import TileGrid
 from workers.context import JobContext
 from workers.kinds.compress_pictures import Gallery, Shown, WholePictures, Windows, places
 
-_TO_CALIBRATE = 128
-_TO_CHOOSE = 256
 _HELD_OUT = 512
 _MOST_MAP_BYTES = 16 << 20
 """Of all maps of held-out pictures, or what is made of them, in the version's reference: fewer then,"""
@@ -44,6 +42,8 @@ _MOST_CHOSEN_BYTES = 512 << 20
 """Of pixels and outputs that are held while it is chosen what stays in float32."""
 _PIXELS_AT_ONCE = 2**18
 """Of what goes through a graph at once: all that flows between its layers may be looked at."""
+_UNLIKE = (16, 48), (64, 16), (48, 64)
+"""(height, width) of pictures whose windows have different sizes, if a window is as large as they are."""
 BATCH = 8
 
 
@@ -74,7 +74,7 @@ class Subject:
     manifest: Manifest
     graph: Path
     graph_sha256: str
-    codec: ClassificationCodec | SegmentationCodec | RestorationCodec
+    codec: VersionCodec
     noun: str
     """What the samples are."""
     calibration: tuple[bytes, ...]
@@ -109,7 +109,7 @@ class Subject:
         """What finite outputs of one picture say: the index of its label (), or that of each pixel."""
         if isinstance(self.codec, ClassificationCodec):
             return np.asarray(outputs.argmax())
-        assert isinstance(self.codec, SegmentationCodec)
+        assert not isinstance(self.codec, RestorationCodec)  # it says nothing
         return self.codec.decisions(outputs)
 
     def accuracy(self, outputs: Iterable[NDArray[np.float32]]) -> float | None:
@@ -157,6 +157,17 @@ class Subject:
         """(H, W, 3) of one input as it is served, of windows the largest."""
         return self.manifest.preprocessing.height, self.manifest.preprocessing.width, 3
 
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(H, W) of some inputs, as unlike as they can be."""
+        tiles = self.manifest.tiles
+        if tiles is None:
+            return (self.shape[:2],)
+        grids = (
+            TileGrid(min(tiles.side, height), min(tiles.side, width), tiles) for height, width in _UNLIKE
+        )
+        return tuple(grid.window_size for grid in grids)
+
     @cached_property
     def most(self) -> int:
         """Inputs of a run here."""
@@ -190,8 +201,6 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
     finally:
         database.close()
     codec = codec_of(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
-    # Others have been refused at the door.
-    assert isinstance(codec, ClassificationCodec | SegmentationCodec | RestorationCodec)
     pack = Pack(context.objects.fetch(context.principal, dataset.sha256))
     is_tiled = version.manifest.tiles is not None
     gallery = (
@@ -234,7 +243,7 @@ def _inner(
 def _most_chosen(gallery: Gallery, manifest: Manifest) -> int:
     how = manifest.preprocessing
     picture_bytes = 3 * how.height * how.width + gallery.output_bytes
-    return max(1, min(_TO_CHOOSE, _MOST_CHOSEN_BYTES // picture_bytes))
+    return max(1, min(gallery.to_choose, _MOST_CHOSEN_BYTES // picture_bytes))
 
 
 def _most_held(gallery: Gallery, manifest: Manifest) -> int:
@@ -260,7 +269,7 @@ def _held(pack: Pack, gallery: Gallery, dataset: str, manifest: Manifest) -> Hel
         )
     if manifest.task is Task.SUPER_RESOLUTION:
         return Held(split=split, samples=shown.samples, of=len(shown.samples), large=shown.large)
-    of = len(pack.of(split))
+    of = len(pack.of(split)) if manifest.tiles is None else len(shown.samples)
     if manifest.task is Task.SEGMENTATION:
         return Held(split=split, samples=shown.samples, of=of, masks=_masks(pack, shown.items, manifest))
     labels = None
@@ -281,7 +290,7 @@ def _masks(pack: Pack, items: Sequence[Item], manifest: Manifest) -> tuple[Mask,
 
 def _calibration(gallery: Gallery, dataset: str, held: Held) -> tuple[bytes, ...]:
     """Pictures for training; one that is also held out, under another name, is left out."""
-    fresh = _unknown(gallery.shown(Split.TRAIN, _TO_CALIBRATE), held)
+    fresh = _unknown(gallery.shown(Split.TRAIN, gallery.to_calibrate), held)
     if not fresh:
         raise InvalidSpec(
             f"{dataset} has no pictures for training to calibrate on.",
@@ -294,7 +303,7 @@ def _calibration(gallery: Gallery, dataset: str, held: Held) -> tuple[bytes, ...
 def _choosing(gallery: Gallery, held: Held) -> tuple[bytes, ...]:
     if held.split is Split.VALIDATION:
         return ()
-    return _unknown(gallery.shown(Split.VALIDATION, _TO_CHOOSE), held)
+    return _unknown(gallery.shown(Split.VALIDATION, gallery.to_choose), held)
 
 
 def _unknown(shown: Shown, held: Held) -> tuple[bytes, ...]:

@@ -95,6 +95,17 @@ def test_calibration_sees_what_flows_through_the_graph_over_all_pictures(tmp_pat
         np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_constants_that_are_equal_belong_to_one_node_each(tmp_path):
+    write_convolutions(tmp_path / "model.onnx", bias=0.0)  # the mean of the norm is zero as well
+    model = onnx.load(simplified(tmp_path / "model.onnx", tmp_path))
+    vectors = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) <= 1}
+    uses = [name for node in model.graph.node for name in node.input if name in vectors]
+    assert len(uses) == len(set(uses)) > 4
+    to_float16(tmp_path / "simplified.onnx", tmp_path / "fp16.onnx")
+    half, whole = (ServedSession(tmp_path / name).run(IMAGES) for name in ("fp16.onnx", "model.onnx"))
+    np.testing.assert_allclose(half, whole, atol=0.02)
+
+
 def test_what_is_computed_from_shapes_survives(tmp_path):
     write_shape_arithmetic(tmp_path / "model.onnx")
     expected = ServedSession(tmp_path / "model.onnx").run(IMAGES)

@@ -16,7 +16,7 @@ from models.export.reference import read_reference
 from models.manifest import MODEL_FILE, REFERENCE_FILE
 from models.tasks.images import ImageLimits, decode_image
 from models.tasks.restoration import smaller
-from tests.colour_models import publish_enlarger, publish_tiled_segmenter
+from tests.colour_models import publish_enlarger
 from tests.compress_world import CompressPlace
 from tests.importing import PHOTOS
 from tests.models.train.tiny_pictures import SIDE, encoded, stripes, write_picture_pack
@@ -105,12 +105,6 @@ def test_windows_lie_all_over_large_pictures_and_small_pictures_are_left_out(pla
     windows = samples_of(place.run(model="doubler", dataset="mixed", precision="fp16", keep="always").publish)
     assert {window.shape for window in windows} == {(32, 32, 3)}  # the model's own windows have no more
     assert len({window.tobytes() for window in windows}) == len(windows) == 2 * 16
-
-
-def test_a_segmenter_that_takes_windows_is_refused_at_the_door(place):
-    publish_tiled_segmenter(place.registry, place.folder / "tiled", name="tiled")
-    with pytest.raises(InvalidSpec, match="tiled:1 is a segmenter that takes windows"):
-        place.run(model="tiled", dataset="stripes")
 
 
 def test_a_set_of_another_task_is_refused_at_the_door(place):

@@ -85,6 +85,19 @@ def test_one_that_no_longer_sees_its_label_is_refused_though_most_pixels_never_h
     assert (agreement.mean_iou, agreement.least_iou) == (0, 0)
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+def test_one_that_takes_windows_is_compared_on_windows_of_the_pictures(place, labels):
+    publish_convolutions(place.registry, place.folder / "any", name="any", labels=labels, fit="tiles")
+    assert str(place.publish(model="any", dataset=f"halves-{labels}")) == "any:2"
+    version = place.registry.get_version(SYSTEM, "any", 2)
+    agreement = version.certificate.agreement
+    assert agreement.samples == 6 * 16
+    assert (agreement.same_label > 0.99, agreement.mean_iou > 0.95) == (True, True)
+    assert version.manifest.tiles is not None
+    assert any("of the pixels of 96 held-out windows of pictures" in message for message in place.messages)
+    assert verify(place.settings, "any:2").computed.agreement == agreement
+
+
 def test_masks_that_are_not_of_its_labels_or_its_whole_picture_judge_nothing(place):
     publish_convolutions(place.registry, place.folder / "padded", name="padded", labels=3, fit="pad")
     for model, dataset in (("padded", "halves-3"), ("to-3", "halves-1")):

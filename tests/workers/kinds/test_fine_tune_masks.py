@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from app.access.principal import SYSTEM
+from app.compression.plan import plan_compression
+from app.compression.spec import CompressSpec
 from app.datasets.service import DatasetService
 from app.errors import InvalidSpec
 from models.catalogue import CATALOGUE, Kind
@@ -24,6 +26,7 @@ from models.tasks.tiles import TileGrid
 from tests.models.train.tiny_masks import write_mask_pack
 from tests.packs import publish_pack
 from tests.workers.kinds.training_place import TrainingPlace
+from workers.kinds.compress import run as compress
 from workers.kinds.fine_tune import run
 
 UNET = {
@@ -199,11 +202,25 @@ def test_a_training_in_windows_answers_pictures_of_any_size_at_their_own(place_o
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", FAMILIES)
-def test_a_network_of_each_family_learns_in_windows(place_of, model):
+def test_a_network_of_each_family_learns_in_windows_and_is_compressed(place_of, model):
     place = place_of("ground", "red", "blue")
     outcome = run(place.context(place.order(model=model, fit="tiles", n_epochs=15, learning_rate=0.003)))
     assert outcome.result["mean_iou"] > 0.5
     assert outcome.publish.certificate.level is Level.CERTIFIED
+    asked = CompressSpec(
+        model=str(place.publish(outcome)),
+        precision="int8",
+        dataset=str(place.masks),
+        keep="always",
+        least_agreement=0.9,
+        least_iou=0.5,
+    )
+    datasets = DatasetService(place.database, place.objects)
+    spec = plan_compression(SYSTEM, asked, registry=place.registry, datasets=datasets)
+    parcel = compress(place.context(spec)).publish
+    assert parcel.certificate.agreement.same_label >= 0.9
+    assert parcel.certificate.compared_with.calibrated_on > 40
+    assert parcel.manifest.tiles == outcome.publish.manifest.tiles
 
 
 def test_a_network_that_cannot_have_that_size_is_refused_before_the_first_step(place_of):
