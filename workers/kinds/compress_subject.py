@@ -170,8 +170,8 @@ class Subject:
 
     @cached_property
     def most(self) -> int:
-        """Inputs of a run here."""
-        height, width, _ = self.codec.decode(self.held.samples[0]).shape
+        """Inputs of a run here. Raises as `decoded`."""
+        _, height, width, _ = self.decoded(self.held.samples[:1]).shape
         scale = self.manifest.tiles.scale if self.manifest.tiles is not None else 1
         at_once = _PIXELS_AT_ONCE // (height * width * scale**2)
         return int(max(1, min(BATCH, self.manifest.max_batch or BATCH, at_once)))
