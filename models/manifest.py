@@ -260,7 +260,7 @@ class Comparison(_Frozen):
     dataset: str
     """`name:number`; calibration saw its pictures for training, the comparison others."""
     calibrated_on: int
-    """Pictures."""
+    """Pictures, or windows of them."""
     float_layers: int
     """Layers with weights, counted from the first, that were left in float32."""
     accuracy_before: float | None

@@ -9,7 +9,6 @@ where it is the same for one picture and for two, and only nodes that a pixel re
 """
 
 from collections.abc import Collection
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +101,12 @@ def _compute_from_shapes(model: ModelProto, sizes: Collection[tuple[int, int]]) 
     if not free:
         return
     batch, height, width, _ = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
-    shapes = product([batch] if batch else [1, 2], [(height, width)] if height and width else sizes)
+    seen = [(height, width)] if height and width else [*sizes]
+    if not seen:
+        return
+    shapes = [(batch or 1, size) for size in seen] + [(batch or 2, seen[0])]
     probe = ModelProto.FromString(model.SerializeToString())
+    del probe.graph.output[:]
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in free)
     session = ProbedSession(probe.SerializeToString())
     runs = [session.run(np.zeros((number, *size, 3), np.uint8)) for number, size in shapes]

@@ -29,16 +29,15 @@ def measure_paces(
 ) -> tuple[Pace, ...]:
     """Medians of both, (before, after), with one thread and with all cores, for each batch.
 
-    `shape`: (H, W, 3); the pixels are random. `before_each` is called between measurements, and may raise.
+    `shape`: (H, W, 3); the pixels are random. `before_each` is called before runs, and may raise.
     """
     paces = []
     random = np.random.default_rng(0)
     for threads in sorted({1, cores}):
         sessions = [ServedSession(graph, threads=threads) for graph in graphs]
         for batch in sorted(set(batches)):
-            before_each()
             pixels = random.integers(0, 256, (batch, *shape), np.uint8)
-            before_s, after_s = _in_turns(sessions, pixels)
+            before_s, after_s = _in_turns(sessions, pixels, before_each)
             paces.append(
                 Pace(
                     threads=threads,
@@ -60,9 +59,12 @@ def gain(paces: Collection[Pace]) -> float:
     return before_s / after_s
 
 
-def _in_turns(sessions: list[ServedSession], pixels: NDArray[np.uint8]) -> list[float]:
+def _in_turns(
+    sessions: list[ServedSession], pixels: NDArray[np.uint8], before_each: Callable[[], None]
+) -> list[float]:
     """Median seconds of each. Who goes first changes from round to round."""
     for session in sessions:
+        before_each()
         session.run(pixels)  # the first run of a shape plans its memory
     seconds: list[list[float]] = [[] for _ in sessions]
     ends_s = time.perf_counter() + _ENOUGH_S
@@ -71,6 +73,7 @@ def _in_turns(sessions: list[ServedSession], pixels: NDArray[np.uint8]) -> list[
             break
         order = range(len(sessions))
         for index in order if turn % 2 else reversed(order):
+            before_each()
             started_s = time.perf_counter()
             sessions[index].run(pixels)
             seconds[index].append(time.perf_counter() - started_s)

@@ -2,7 +2,7 @@
 the pictures are that they make."""
 
 from collections.abc import Iterable
-from math import log10
+from math import isfinite, log10, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +59,12 @@ def squared_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> fl
 
 def psnr_db(errors: Iterable[float]) -> float | None:
     """Peak signal-to-noise ratio of all pictures together, decibels, from the squared error of each; at most
-    120, also of equal ones. None without pictures."""
+    120, also of equal ones; not a number if an
+    error is none. None without pictures."""
     listed = list(errors)
     if not listed:
         return None
     error = sum(listed) / len(listed)
+    if not isfinite(error):
+        return nan
     return min(_HIGHEST_DB, -10 * log10(max(error, 10 ** (-_HIGHEST_DB / 10))))

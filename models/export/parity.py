@@ -26,7 +26,7 @@ from models.export.reference import (
     read_reference,
 )
 from models.export.served import ServedGraphError, ServedSession, runtime_name
-from models.manifest import Agreement, Certificate, Level, Manifest, sha256_hex
+from models.manifest import Agreement, Certificate, Level, Manifest, Task, sha256_hex
 from models.sources.base import file_sha256
 from models.tasks.classification import Prediction
 from models.tasks.codecs import codec_of
@@ -151,14 +151,16 @@ def compare_samples(
 
 def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> Kept:
     expected = reference.logits[at]
-    if reference.least_psnr_db is not None:
+    if not isinstance(codec, NamingCodec | DecidingCodec):
+        if reference.least_psnr_db is None:
+            return Kept()
+        if not np.isfinite(outputs).all():
+            raise ValueError("the pixels are not finite")
         return Kept(squared_error=squared_error(outputs, expected))
     if reference.least_same_label is None:
         return Kept()
     if isinstance(codec, NamingCodec):
         return Kept(float(codec.encode(outputs, 1)[0].label == reference.labels[at]))
-    if not isinstance(codec, DecidingCodec):
-        return Kept()
     said, before = codec.decisions(outputs), codec.decisions(expected)
     is_asked = reference.least_iou is not None
     return Kept(same_share(said, before), overlap(said, before, len(expected)) if is_asked else None)
@@ -299,15 +301,18 @@ def _hold_against(
         raise ParityError(f"The graph fails on a sample: {error}", hint="Export it again.") from error
     agreement = _agreement(reference, results)
     if manifest.precision is not None:
-        agreement = _as_compressed(agreement, reference, results)
+        agreement = _as_compressed(manifest, agreement, reference, results)
     _demand(agreement, results)
     return agreement, reference.by
 
 
-def _as_compressed(agreement: Agreement, reference: Reference, results: list[SampleResult]) -> Agreement:
+def _as_compressed(
+    manifest: Manifest, agreement: Agreement, reference: Reference, results: list[SampleResult]
+) -> Agreement:
     """The same with what is allowed to, and demanded of, a compressed graph. Any other may not allow itself
     anything in its own reference."""
-    if not reference.is_of_compressed:
+    makes_pictures = manifest.task is Task.SUPER_RESOLUTION
+    if (reference.least_psnr_db if makes_pictures else reference.least_same_label) is None:
         return agreement
     return agreement.model_copy(
         update={

@@ -110,7 +110,8 @@ class Tried(NamedTuple):
     def told(self, subject: Subject, of: int) -> str:
         """What the job says of it."""
         if self.pictures_kept is not None:
-            return f"{of} of them have a PSNR of {self.pictures_kept:.2f} dB with what is made in float32"
+            made = f"what is made of {of} {subject.noun}"
+            return f"{made} has a PSNR of {self.pictures_kept:.2f} dB with what float32 makes"
         pixels = "the pixels of " if subject.has_maps else ""
         return f"{self.same or 0.0:.1%} of {pixels}{of} pictures keep their label"
 

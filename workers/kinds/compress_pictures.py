@@ -4,7 +4,7 @@ A graph that makes pictures larger is shown what is made smaller first, unless t
 of its ratio: so that it is known what should come out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from math import prod
 from typing import NamedTuple, Protocol
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.errors import image_error
 from models.data.pack import Item, Pack, Split
 from models.manifest import Manifest, Task, TileFacts
-from models.tasks.images import ImageLimits, decode_image
+from models.tasks.images import ImageError, ImageLimits, decode_image
 from models.tasks.restoration import smaller
 from models.tasks.tiles import TileGrid
 
@@ -23,6 +24,8 @@ _WINDOW_SIDE = 96
 """Of what is cut out of a picture, pixels: more windows of more pictures say more than large ones."""
 _MOST_OF_ONE = 16
 """Windows of one picture."""
+_LEFT_OUT = 0.1
+"""Share of the pictures, at most, unless those for training or those held out are all as small."""
 _SEED = 20
 
 
@@ -39,6 +42,8 @@ class Gallery(Protocol):
     """Pictures of a data set, as a graph is shown them."""
 
     noun: str
+    too_small: int
+    """Pictures that are left out for it."""
     to_calibrate: int
     """Most that are shown for it."""
     to_choose: int
@@ -52,7 +57,7 @@ class Gallery(Protocol):
 class WholePictures:
     """For graphs of one size."""
 
-    noun, to_calibrate, to_choose = "pictures", 128, 256
+    noun, too_small, to_calibrate, to_choose = "pictures", 0, 128, 256
 
     def __init__(self, pack: Pack, manifest: Manifest) -> None:
         self._pack = pack
@@ -65,23 +70,30 @@ class WholePictures:
 
 
 class Windows:
-    """For graphs that take windows: of one size, at places that chance has chosen once for all."""
+    """For graphs that take windows: of one size, at places that chance has chosen once for all.
+
+    As large as they may be if hardly a picture is to be left out for being too small.
+    """
 
     noun, to_calibrate, to_choose = "windows of pictures", 64, 32
     """Fewer, since a network that enlarges may take seconds for each."""
 
-    def __init__(self, pack: Pack, manifest: Manifest, limits: ImageLimits) -> None:
+    def __init__(
+        self, pack: Pack, manifest: Manifest, limits: ImageLimits, *, before_each: Callable[[], None]
+    ) -> None:
+        """`before_each` is called before a picture is decoded, and may raise."""
         assert manifest.tiles is not None
         self._pack, self._tiles, self._limits = pack, manifest.tiles, limits
+        self._before_each = before_each
         self._enlarges = manifest.task is Task.SUPER_RESOLUTION
         self._has_small = self._enlarges and pack.ratio == self._tiles.scale
-        short = [self._short_sides(split) for split in Split]
-        self.side = min(_WINDOW_SIDE, self._tiles.side, *(max(sides) for sides in short if sides))
-        """Of a window without what is around it, pixels. No split is without a picture that has one."""
+        short = sorted(self._short_side(item) for item in pack.items)
+        needed = (pack.of(Split.TRAIN), pack.of(Split.TEST) or pack.of(Split.VALIDATION))
+        longest = [max(self._short_side(item) for item in items) for items in needed if items]
+        self.side = min(_WINDOW_SIDE, self._tiles.side, short[int(_LEFT_OUT * len(short))], *longest)
+        """Of a window without what is around it, pixels."""
+        self.too_small = sum(side < self.side for side in short)
         self.output_bytes = 4 * manifest.outputs[0].shape[1] * _given_pixels(self.side, self._tiles)
-
-    def _short_sides(self, split: Split) -> list[int]:
-        return [self._short_side(item) for item in self._pack.of(split)]
 
     def _short_side(self, item: Item) -> int:
         """Of what the graph is shown of it."""
@@ -99,18 +111,29 @@ class Windows:
         return Shown(tuple(_png(small) for (small, _), _ in pieces), tuple(item for _, item in pieces), large)
 
     def _cut(self, item: Item, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-        """(what is shown, what it should become), at `count` places of a picture."""
-        picture = decode_image(self._pack.read(item), limits=self._limits)
-        small = decode_image(self._pack.read_small(item), limits=self._limits) if self._has_small else None
+        """(what is shown, what it should become), at up to `count` places of a picture, as many as fit beside
+        each other."""
+        self._before_each()
+        picture = self._decoded(self._pack.read(item))
+        small = self._decoded(self._pack.read_small(item)) if self._has_small else None
         scale = self._tiles.scale if self._enlarges else 1
+        height, width = (side // scale for side in picture.shape[:2])
+        rows, columns = height - self.side + 1, width - self.side + 1
+        count = min(count, (height // self.side) * (width // self.side))
         chance = np.random.default_rng([_SEED, item.offset])
         pieces = []
-        for _ in range(count):
-            top, left = (int(chance.integers(side // scale - self.side + 1)) for side in picture.shape[:2])
+        for place in chance.choice(rows * columns, count, replace=False).tolist():
+            top, left = divmod(place, columns)
             large = _part(picture, top * scale, left * scale, self.side * scale)
             shown = _part(small, top, left, self.side) if small is not None else smaller(large, scale)
             pieces.append((shown, large))
         return pieces
+
+    def _decoded(self, data: bytes) -> NDArray[np.uint8]:
+        try:
+            return decode_image(data, limits=self._limits)
+        except ImageError as error:
+            raise image_error(error) from error
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:

@@ -42,7 +42,9 @@ _MOST_CHOSEN_BYTES = 512 << 20
 """Of pixels and outputs that are held while it is chosen what stays in float32."""
 _PIXELS_AT_ONCE = 2**18
 """Of what goes through a graph at once: all that flows between its layers may be looked at."""
-_UNLIKE = (16, 48), (64, 16), (48, 64)
+_PIXELS_SERVED = 2**20
+"""The same of a batch, where nobody has measured how many there should be."""
+_UNLIKE = (16, 48), (64, 16), (48, 64), (4096, 4096)
 """(height, width) of pictures whose windows have different sizes, if a window is as large as they are."""
 BATCH = 8
 
@@ -84,7 +86,8 @@ class Subject:
     fitted, where others are held out, else those for calibration."""
     held: Held
     batch: int
-    """Most pictures per run, as the version is served on this machine; eight where nobody has measured."""
+    """Most pictures per run, as the version is served on this machine; up to eight where nobody has
+    measured."""
 
     def batches(self, samples: Sequence[bytes]) -> Iterator[NDArray[np.uint8]]:
         """(n, H, W, 3), a few at a time. Raises as `decoded`."""
@@ -202,10 +205,7 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         database.close()
     codec = codec_of(version.manifest, ImageLimits(max_pixels=context.settings.max_image_pixels))
     pack = Pack(context.objects.fetch(context.principal, dataset.sha256))
-    is_tiled = version.manifest.tiles is not None
-    gallery = (
-        Windows(pack, version.manifest, codec.limits) if is_tiled else WholePictures(pack, version.manifest)
-    )
+    gallery = _gallery(context, pack, version.manifest, codec.limits)
     held = _held(pack, gallery, spec.dataset, version.manifest)
     return Subject(
         model=spec.model,
@@ -220,6 +220,16 @@ def bring_subject(context: JobContext, spec: CompressSpec) -> Subject:
         held=held,
         batch=_batch(plan, version.manifest),
     )
+
+
+def _gallery(context: JobContext, pack: Pack, manifest: Manifest, limits: ImageLimits) -> Gallery:
+    if manifest.tiles is None:
+        return WholePictures(pack, manifest)
+    windows = Windows(pack, manifest, limits, before_each=context.leave_if_asked)
+    if windows.too_small:
+        left_out = f"{windows.too_small} of {len(pack.items)} pictures are left out"
+        context.message(f"Windows have {windows.side} pixels a side; {left_out}, which are smaller.")
+    return windows
 
 
 def outputs(
@@ -255,7 +265,15 @@ def _most_held(gallery: Gallery, manifest: Manifest) -> int:
 
 
 def _batch(plan: Plan | None, manifest: Manifest) -> int:
-    return min(BATCH if plan is None else plan.batch, manifest.max_batch or BATCH)
+    most = _PIXELS_SERVED // _pixels_of(manifest)
+    batch = min(BATCH, max(1, most)) if plan is None else plan.batch
+    return min(batch, manifest.max_batch or BATCH)
+
+
+def _pixels_of(manifest: Manifest) -> int:
+    """Of an input of full size, or of what is made of it."""
+    how, scale = manifest.preprocessing, manifest.tiles.scale if manifest.tiles is not None else 1
+    return how.height * how.width * scale**2
 
 
 def _held(pack: Pack, gallery: Gallery, dataset: str, manifest: Manifest) -> Held:

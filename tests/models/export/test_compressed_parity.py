@@ -72,6 +72,8 @@ def test_any_other_graph_can_allow_itself_nothing(graph):
         certify(graph.path, PLAIN, graph.reference(off=0.1, allowed=0.2, least_same_label=0.0))
     with pytest.raises(ParityError, match="6 of 6 samples differ"):
         certify(graph.path, COMPRESSED, graph.reference(off=0.1, allowed=0.2))  # it says of no share
+    with pytest.raises(ParityError, match="6 of 6 samples differ"):  # which says nothing of labels
+        certify(graph.path, COMPRESSED, graph.reference(off=0.1, allowed=0.2, least_psnr_db=0.0))
 
 
 def test_the_share_of_samples_that_keep_their_label_is_demanded(graph):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app.access.principal import SYSTEM
-from app.errors import InvalidSpec, ParityFailed
+from app.errors import ImageTooLarge, InvalidSpec, ParityFailed
 from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
 from models.export.decisions import psnr_db, squared_error
@@ -21,6 +21,7 @@ from tests.compress_world import CompressPlace
 from tests.importing import PHOTOS
 from tests.models.train.tiny_pictures import SIDE, encoded, stripes, write_picture_pack
 from tests.packs import publish_pack
+from workers.kinds.compress import run
 
 ASKED = {"model": "doubler", "dataset": "stripes"}
 
@@ -83,7 +84,7 @@ def test_large_pictures_alone_are_made_smaller_and_of_pairs_the_small_ones_are_s
         samples_of(place.run(model="doubler", dataset=dataset, precision="fp16", keep="always").publish)
         for dataset in ("stripes", "stripes", "pairs")
     )
-    assert len(first) == len(paired) > 3  # several of each of the three pictures
+    assert len(first) == len(paired) == 3  # none is larger than a window
     assert {window.shape for window in first + paired} == {(SIDE // 12 * 6, SIDE // 12 * 6, 3)}
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
     chance = np.random.default_rng(3)
@@ -92,8 +93,8 @@ def test_large_pictures_alone_are_made_smaller_and_of_pairs_the_small_ones_are_s
     assert all(any(np.array_equal(window, whole) for whole in wholes[-3:]) for window in paired)
 
 
-def test_windows_lie_all_over_large_pictures_and_small_pictures_are_left_out(place):
-    chance, sides = np.random.default_rng(5), [300, 400, 60]
+def test_windows_lie_all_over_large_pictures_and_a_few_small_ones_are_left_out(place):
+    chance, sides = np.random.default_rng(5), [300] * 6 + [400] * 5 + [60]
     path = place.folder / "mixed.pack"
     with PackWriter(path, ["picture"]) as writer:
         for split in Split:
@@ -104,7 +105,16 @@ def test_windows_lie_all_over_large_pictures_and_small_pictures_are_left_out(pla
     publish_pack(place.datasets, SYSTEM, place.folder, name="mixed", pack=path, task="super-resolution")
     windows = samples_of(place.run(model="doubler", dataset="mixed", precision="fp16", keep="always").publish)
     assert {window.shape for window in windows} == {(32, 32, 3)}  # the model's own windows have no more
-    assert len({window.tobytes() for window in windows}) == len(windows) == 2 * 16
+    assert len({window.tobytes() for window in windows}) == len(windows) == 11 * 16
+    assert (
+        "Windows have 32 pixels a side; 3 of 36 pictures are left out, which are smaller." in place.messages
+    )
+
+
+def test_a_picture_that_is_larger_than_may_be_is_refused_as_such(place):
+    settings = place.settings.model_copy(update={"max_image_pixels": 100})
+    with pytest.raises(ImageTooLarge):
+        run(place.context(place.spec(**ASKED), settings=settings))
 
 
 def test_a_set_of_another_task_is_refused_at_the_door(place):
@@ -120,6 +130,7 @@ def test_psnr_is_of_all_pictures_together_as_they_are_served():
     assert psnr_db([0.01, 0.03]) == pytest.approx(10 * np.log10(1 / 0.02))
     assert psnr_db([0.0]) == 120
     assert psnr_db([]) is None
+    assert np.isnan(psnr_db([0.01, float("nan")]))
 
 
 @pytest.mark.slow
