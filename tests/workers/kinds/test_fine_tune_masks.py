@@ -219,7 +219,7 @@ def test_a_network_of_each_family_learns_in_windows_and_is_compressed(place_of, 
     spec = plan_compression(SYSTEM, asked, registry=place.registry, datasets=datasets)
     parcel = compress(place.context(spec)).publish
     assert parcel.certificate.agreement.same_label >= 0.9
-    assert parcel.certificate.compared_with.calibrated_on > 40
+    assert parcel.certificate.compared_with.calibrated_on == 12  # a picture is one window
     assert parcel.manifest.tiles == outcome.publish.manifest.tiles
 
 
