@@ -57,8 +57,9 @@ def _facts(certificate: "Certificate") -> dict[str, str]:
             "largest difference": f"{agreement.max_abs:.3g}",
             "tolerance": f"{agreement.tolerance:.3g}",
             "smallest cosine": f"{agreement.cosine:.7f}",
-            "labels kept": f"{agreement.top1:.0%} of {agreement.decided}",
         }
+        if agreement.decided:
+            facts["labels kept"] = f"{agreement.top1:.0%} of {agreement.decided}"
         if agreement.same_label is not None:
             facts["same label"] = (
                 f"{agreement.same_label:.2%} of all (at least {agreement.least_same_label:.2%})"
