@@ -25,6 +25,7 @@ from models.manifest import (
 )
 from tests.colour_models import COLOURS, publish_graph, save_graph
 from tests.packs import publish_pack
+from tests.registry_world import publish_parcel
 from workers.context import JobContext
 from workers.kinds.compress import run
 
@@ -194,11 +195,4 @@ class CompressPlace:
 
     def publish(self, **asked):
         """Compress and publish, however slow it is."""
-        parcel = self.run(keep="always", **asked).publish
-        return self.registry.publish(
-            SYSTEM,
-            name=parcel.name,
-            manifest=parcel.manifest,
-            certificate=parcel.certificate,
-            artifacts=parcel.artifacts,
-        )
+        return publish_parcel(self.registry, self.run(keep="always", **asked).publish)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.access.principal import SYSTEM
 from app.registry.service import PublishedVersion, Registry
 from models.manifest import (
     MODEL_FILE,
@@ -72,4 +73,15 @@ def publish(
     certificate = build_certificate(manifest, model, reference)
     return registry.publish(
         principal, name=name, manifest=manifest, certificate=certificate, artifacts=artifacts, **options
+    )
+
+
+def publish_parcel(registry, parcel, *, name=None):
+    """Publish what a run gives, as its worker does."""
+    return registry.publish(
+        SYSTEM,
+        name=name or parcel.name,
+        manifest=parcel.manifest,
+        certificate=parcel.certificate,
+        artifacts=parcel.artifacts,
     )

@@ -149,21 +149,29 @@ def compare_samples(
     ]
 
 
+def kept_of(codec: Codec, outputs: NDArray[np.float32], before: NDArray[np.float32]) -> Kept:
+    """How much the outputs of one picture keep of what was given before. Raises ValueError for what is not
+    finite."""
+    if isinstance(codec, NamingCodec):
+        said, wanted = (codec.encode(logits, 1)[0].label for logits in (outputs, before))
+        return Kept(float(said == wanted))
+    if isinstance(codec, DecidingCodec):
+        masks, expected = codec.decisions(outputs), codec.decisions(before)
+        return Kept(same_share(masks, expected), overlap(masks, expected, len(before)))
+    if not np.isfinite(outputs).all():
+        raise ValueError("the pixels are not finite")
+    return Kept(squared_error=squared_error(outputs, before))
+
+
 def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: int) -> Kept:
-    expected = reference.logits[at]
-    if not isinstance(codec, NamingCodec | DecidingCodec):
-        if reference.least_psnr_db is None:
-            return Kept()
-        if not np.isfinite(outputs).all():
-            raise ValueError("the pixels are not finite")
-        return Kept(squared_error=squared_error(outputs, expected))
-    if reference.least_same_label is None:
+    """The same of a sample, as far as its reference asks for it."""
+    makes_pictures = not isinstance(codec, NamingCodec | DecidingCodec)
+    if (reference.least_psnr_db if makes_pictures else reference.least_same_label) is None:
         return Kept()
     if isinstance(codec, NamingCodec):
         return Kept(float(codec.encode(outputs, 1)[0].label == reference.labels[at]))
-    said, before = codec.decisions(outputs), codec.decisions(expected)
-    is_asked = reference.least_iou is not None
-    return Kept(same_share(said, before), overlap(said, before, len(expected)) if is_asked else None)
+    kept = kept_of(codec, outputs, reference.logits[at])
+    return kept if reference.least_iou is not None else kept._replace(overlap=None)
 
 
 def share_kept(results: list[SampleResult]) -> float:

@@ -57,11 +57,6 @@ class Reference:
     least_psnr_db: float | None = None
     """PSNR, decibels, that its pictures must have with those of the graph before it; None: it makes none."""
 
-    @property
-    def is_of_compressed(self) -> bool:
-        """It says what a compressed graph may lose."""
-        return self.least_same_label is not None or self.least_psnr_db is not None
-
 
 def labels_sha256(labels: Sequence[str]) -> str:
     """Hash of all labels in the order of the outputs."""
@@ -84,7 +79,7 @@ def write_reference(path: Path, reference: Reference) -> None:
         metadata["all_labels_sha256"] = reference.all_labels_sha256
     if reference.rounding:
         metadata["rounding"] = repr(float(reference.rounding))
-    if reference.is_of_compressed:
+    if reference.allowed:
         metadata["allowed"] = repr(float(reference.allowed))
     for name in _LEAST:
         if (least := getattr(reference, name)) is not None:

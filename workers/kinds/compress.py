@@ -45,7 +45,7 @@ from workers.kinds.compress_subject import Subject, bring_subject, outputs
 _FLOAT_LAYERS = (0, 3, 8, 16)
 """How many of the first layers may be left in float32; the fewest with which enough labels are kept are."""
 _FLOAT_LAYERS_OF_ENLARGERS = (0, 1, 2, 3, 8, 16)
-"""They have few layers, and the first ones cost much."""
+"""Each of the first costs much, and may bring the decibel that is wanting."""
 _FEW = 100
 _FEW_MAPS = 20
 """Fewer held-out pictures say little, which the job says."""

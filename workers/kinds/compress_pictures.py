@@ -5,18 +5,17 @@ of its ratio: so that it is known what should come out.
 """
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from math import prod
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from app.errors import image_error
 from models.data.pack import Item, Pack, Split
 from models.manifest import Manifest, Task, TileFacts
-from models.tasks.images import ImageError, ImageLimits, decode_image
+from models.tasks.encoding import FORMATS, encode_picture
+from models.tasks.images import ImageError, ImageLimits, Picture, decode_image
 from models.tasks.restoration import smaller
 from models.tasks.tiles import TileGrid
 
@@ -42,8 +41,6 @@ class Gallery(Protocol):
     """Pictures of a data set, as a graph is shown them."""
 
     noun: str
-    too_small: int
-    """Pictures that are left out for it."""
     to_calibrate: int
     """Most that are shown for it."""
     to_choose: int
@@ -57,7 +54,7 @@ class Gallery(Protocol):
 class WholePictures:
     """For graphs of one size."""
 
-    noun, too_small, to_calibrate, to_choose = "pictures", 0, 128, 256
+    noun, to_calibrate, to_choose = "pictures", 128, 256
 
     def __init__(self, pack: Pack, manifest: Manifest) -> None:
         self._pack = pack
@@ -93,6 +90,7 @@ class Windows:
         self.side = min(_WINDOW_SIDE, self._tiles.side, short[int(_LEFT_OUT * len(short))], *longest)
         """Of a window without what is around it, pixels."""
         self.too_small = sum(side < self.side for side in short)
+        """Pictures that are left out for it."""
         self.output_bytes = 4 * manifest.outputs[0].shape[1] * _given_pixels(self.side, self._tiles)
 
     def _short_side(self, item: Item) -> int:
@@ -158,6 +156,4 @@ def _part(picture: NDArray[np.uint8], top: int, left: int, side: int) -> NDArray
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
+    return encode_picture(Picture(pixels, None, False), FORMATS["png"], quality=100)

@@ -21,8 +21,8 @@ from app.runtime.tunings import TuningStore
 from models.data.masks import Mask, fit_mask
 from models.data.pack import Item, Pack, Split
 from models.evaluate.masks import MaskTally
-from models.export.decisions import overlap, psnr_db, same_share, squared_error
-from models.export.parity import Kept
+from models.export.decisions import psnr_db, squared_error
+from models.export.parity import Kept, kept_of
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Manifest, Task, TileFacts
 from models.tasks.classification import ClassificationCodec
@@ -103,10 +103,7 @@ class Subject:
 
     def kept(self, outputs: NDArray[np.float32], before: NDArray[np.float32]) -> Kept:
         """How much finite outputs of one picture keep of what was given before."""
-        if self.makes_pictures:
-            return Kept(squared_error=squared_error(outputs, before))
-        said, wanted = self.decision(outputs), self.decision(before)
-        return Kept(same_share(said, wanted), overlap(said, wanted, len(before)) if self.has_maps else None)
+        return kept_of(self.codec, outputs, before)
 
     def decision(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """What finite outputs of one picture say: the index of its label (), or that of each pixel."""
@@ -175,8 +172,7 @@ class Subject:
     def most(self) -> int:
         """Inputs of a run here. Raises as `decoded`."""
         _, height, width, _ = self.decoded(self.held.samples[:1]).shape
-        scale = self.manifest.tiles.scale if self.manifest.tiles is not None else 1
-        at_once = _PIXELS_AT_ONCE // (height * width * scale**2)
+        at_once = _PIXELS_AT_ONCE // (height * width * _scale(self.manifest) ** 2)
         return int(max(1, min(BATCH, self.manifest.max_batch or BATCH, at_once)))
 
 
@@ -272,8 +268,11 @@ def _batch(plan: Plan | None, manifest: Manifest) -> int:
 
 def _pixels_of(manifest: Manifest) -> int:
     """Of an input of full size, or of what is made of it."""
-    how, scale = manifest.preprocessing, manifest.tiles.scale if manifest.tiles is not None else 1
-    return how.height * how.width * scale**2
+    return manifest.preprocessing.height * manifest.preprocessing.width * _scale(manifest) ** 2
+
+
+def _scale(manifest: Manifest) -> int:
+    return 1 if manifest.tiles is None else manifest.tiles.scale
 
 
 def _held(pack: Pack, gallery: Gallery, dataset: str, manifest: Manifest) -> Held:

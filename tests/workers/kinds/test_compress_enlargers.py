@@ -13,7 +13,7 @@ from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
 from models.export.decisions import psnr_db, squared_error
 from models.export.reference import read_reference
-from models.manifest import MODEL_FILE, REFERENCE_FILE
+from models.manifest import REFERENCE_FILE
 from models.tasks.images import ImageLimits, decode_image
 from models.tasks.restoration import smaller
 from tests.colour_models import publish_enlarger
@@ -21,6 +21,7 @@ from tests.compress_world import CompressPlace
 from tests.importing import PHOTOS
 from tests.models.train.tiny_pictures import SIDE, encoded, stripes, write_picture_pack
 from tests.packs import publish_pack
+from tests.registry_world import publish_parcel
 from workers.kinds.compress import run
 
 ASKED = {"model": "doubler", "dataset": "stripes"}
@@ -135,15 +136,8 @@ def test_psnr_is_of_all_pictures_together_as_they_are_served():
 
 @pytest.mark.slow
 def test_waifu2x_in_int8_makes_pictures_as_near_as_was_asked(place, first_start):
-    starter, path = first_start.starter("waifu2x-photo"), place.folder / "photos.pack"
-    artifacts = {name: starter.artifacts[name] for name in (MODEL_FILE, REFERENCE_FILE)}
-    place.registry.publish(
-        SYSTEM,
-        name="waifu2x",
-        manifest=starter.manifest,
-        certificate=starter.certificate,
-        artifacts=artifacts,
-    )
+    publish_parcel(place.registry, first_start.starter("waifu2x-photo"), name="waifu2x")
+    path = place.folder / "photos.pack"
     photos = [path for path in sorted(PHOTOS.iterdir()) if path.suffix in {".jpg", ".png"}]
     with PackWriter(path, ["picture"]) as writer:
         for at, photo in enumerate(photos):

@@ -9,10 +9,11 @@ from PIL import Image
 from app.access.principal import SYSTEM
 from app.registry.verification import verify
 from models.data.pack import PackWriter, Split
-from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE
+from models.manifest import MODEL_FILE
 from tests.compress_world import CompressPlace
 from tests.importing import PHOTOS
 from tests.packs import publish_pack
+from tests.registry_world import publish_parcel
 
 SIZES = {Split.TRAIN: 48, Split.TEST: 48}
 
@@ -44,14 +45,7 @@ def write_crops(path):
 @pytest.mark.slow
 def test_the_starter_in_int8_is_a_quarter_as_large_and_keeps_most_labels(tmp_path, sqlite_url, lite0):
     place = CompressPlace(tmp_path, sqlite_url)
-    artifacts = {name: lite0.artifacts[name] for name in (MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE)}
-    place.registry.publish(
-        SYSTEM,
-        name="efficientnet-lite0",
-        manifest=lite0.manifest,
-        certificate=lite0.certificate,
-        artifacts=artifacts,
-    )
+    publish_parcel(place.registry, lite0, name="efficientnet-lite0")
     pack = write_crops(tmp_path / "crops")
     publish_pack(place.datasets, SYSTEM, tmp_path, name="crops", pack=pack)
     version = place.publish(model="efficientnet-lite0", dataset="crops", least_agreement=0.8)
@@ -62,5 +56,5 @@ def test_the_starter_in_int8_is_a_quarter_as_large_and_keeps_most_labels(tmp_pat
     assert certificate.size_bytes < 0.4 * compared.size_bytes
     assert compared.accuracy_before is None  # the labels are not the model's
     assert verify(place.settings, str(version)).computed.agreement == certificate.agreement
-    assert artifacts[MODEL_FILE].stat().st_size == compared.size_bytes
+    assert lite0.artifacts[MODEL_FILE].stat().st_size == compared.size_bytes
     place.database.close()

@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.storage.objects import ObjectStore
 from models.train.spec import read_spec
 from tests.packs import publish_pack
+from tests.registry_world import publish_parcel
 from workers.context import JobContext
 
 LENET = {"model": "lenet5", "adapter": {"method": "full"}, "max_steps": 6, "batch_size": 3, "threads": 1}
@@ -61,11 +62,4 @@ class TrainingPlace:
 
     def publish(self, outcome):
         """What the worker does with it."""
-        parcel = outcome.publish
-        return self.registry.publish(
-            SYSTEM,
-            name=parcel.name,
-            manifest=parcel.manifest,
-            certificate=parcel.certificate,
-            artifacts=parcel.artifacts,
-        )
+        return publish_parcel(self.registry, outcome.publish)
