@@ -16,6 +16,7 @@ NAMES = {
     "limit": "**limit**: decode + ONNX Runtime, no HTTP",
     "athanor": "**Athanor**",
     "empty": "empty route of the same gateway",
+    "bare": "the least that answers over HTTP",
     "fastapi": "FastAPI + thread pool",
     "litserve": "LitServe",
     "bentoml": "BentoML",
@@ -70,7 +71,7 @@ class Run:
             model, (server, "limit"), connections, lambda own, top: own["images_per_s"] / top["images_per_s"]
         )
 
-    def of_floor(self, model: str) -> float | None:
+    def of_floor(self, model: str, server: str) -> float | None:
         """Share of cores / (CPU-s per image of the limit + CPU-s per request of the empty route)."""
         cores = self.facts["cores"]
 
@@ -78,7 +79,7 @@ class Run:
             floor = cores / (limit["cpu_s_per_image"] + empty["cpu_s_per_request"])
             return float(own["images_per_s"] / floor)
 
-        return self.paired(model, ("athanor", "limit", "empty"), AT, share)
+        return self.paired(model, (server, "limit", "empty"), AT, share)
 
 
 def _number(value: float | None, form: str = ".3g") -> str:
@@ -124,8 +125,11 @@ def _promises(run: Run, model: str) -> Iterator[str]:
     if "athanor" not in run.servers(model):
         return
     share = run.of_limit(model, "athanor", AT)
-    yield f"- of the limit at {AT} connections: **{_number(share, '.3f')}**"
-    yield f"- of the floor that the empty route allows at {AT}: **{_number(run.of_floor(model), '.3f')}**"
+    bare = run.of_limit(model, "bare", AT), run.of_floor(model, "bare")
+    least = [f"; {NAMES['bare']}: {_number(value, '.3f')}" if value else "" for value in bare]
+    yield f"- of the limit at {AT} connections: **{_number(share, '.3f')}**{least[0]}"
+    floor = run.of_floor(model, "athanor")
+    yield f"- of the floor that the empty route allows at {AT}: **{_number(floor, '.3f')}**{least[1]}"
     own = run.value(model, "athanor", AT, "p99_ms")
     peers = {name: run.value(model, name, AT, "p99_ms") for name in PEERS if name in run.servers(model)}
     listed = ", ".join(f"{NAMES[name]} {_number(value)}" for name, value in peers.items())

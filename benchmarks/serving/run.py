@@ -287,14 +287,14 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--seconds", type=float, default=6, help="of each cell")
-    add("--rounds", type=int, default=3)
+    add("--seconds", type=float, default=2, help="of each cell")
+    add("--rounds", type=int, default=9)
     add("--warm", type=float, default=1, help="seconds before each cell's window opens")
     add("--grid-seconds", type=float, default=2, help="of each configuration that is tried")
     add("--connections", type=int, nargs="+", default=[32, 1, 8, 128])
     add("--turns", type=int, default=12, help="of one connection, a second per server each")
     add("--models", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    servers = ["athanor", "empty", "fastapi", "litserve", "bentoml"]
+    servers = ["athanor", "empty", "bare", "fastapi", "litserve", "bentoml"]
     add("--servers", nargs="+", default=servers, choices=servers)
     add("--folder", type=Path, default=ROOT / "build" / "serving", help="for graphs and the photograph")
     add("--peers", type=Path, default=ROOT / "build" / "peers", help="the peers' virtual environment")

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -168,10 +169,17 @@ def _spec(name: str, command: tuple[str, ...], model: Path, options: dict[str, A
 def peer_grids(model: Path, python: Path) -> dict[str, list[Spec]]:
     """Every configuration that is tried of every peer; the fastest at 32 connections is measured."""
     return {
+        "bare": list(_bare(model)),
         "fastapi": list(_fastapi(model, python)),
         "litserve": list(_litserve(model, python)),
         "bentoml": list(_bentoml(model, python)),
     }
+
+
+def _bare(model: Path) -> Iterator[Spec]:
+    command = (sys.executable, "-m", "benchmarks.serving.peers.bare_server")
+    for batch in (2, 4, 8):
+        yield _spec("bare", command, model, {"lanes": os.cpu_count() or 1, "batch": batch})
 
 
 def _fastapi(model: Path, python: Path) -> Iterator[Spec]:

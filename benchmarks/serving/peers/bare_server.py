@@ -1,0 +1,109 @@
+"""The least that answers over HTTP: how much of the limit a server in Python can reach at all.
+
+Threads that share a listening socket, each with connections and a session of its own: it reads what has come,
+decodes up to a batch, runs it, answers. It takes any request with a length for a photograph and knows no
+routes, limits, deadlines, queues, logs, metrics or errors: no server to use, but a mark to measure by.
+"""
+
+import json
+import os
+import select
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.fast_decode import SIDE, decode_into, top_five
+from benchmarks.serving.limit import open_session
+
+_READ_BYTES = 1 << 18
+_LENGTH = b"content-length:"
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+
+@dataclass
+class _Connection:
+    socket: socket.socket
+    received: bytes = b""
+
+    def body(self) -> bytes | None:
+        """The body of a request that has come whole."""
+        head, end, rest = self.received.partition(b"\r\n\r\n")
+        if not end:
+            return None
+        fields = head.lower()
+        length = int(fields[fields.index(_LENGTH) + len(_LENGTH) :].split(b"\r\n", 1)[0])
+        if len(rest) < length:
+            return None
+        self.received = b""
+        return rest
+
+
+@dataclass
+class _Lane:
+    listener: socket.socket
+    batch: int
+    connections: dict[int, _Connection] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Serve for ever."""
+        session = open_session(Path(os.environ["BENCH_MODEL"]), threads=1)
+        images = np.empty((self.batch, SIDE, SIDE, 3), np.uint8)
+        events = select.epoll()
+        events.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        waiting: list[tuple[_Connection, bytes]] = []
+        while True:
+            for descriptor, _ in events.poll(0 if waiting else None):
+                if descriptor == self.listener.fileno():
+                    self._accept(events)
+                else:
+                    waiting += self._read(descriptor)
+            taken, waiting = waiting[: self.batch], waiting[self.batch :]
+            for (_, photo), image in zip(taken, images, strict=False):
+                decode_into(photo, image)
+            if taken:
+                logits = session.run(None, {"image": images[: len(taken)]})[0]
+                for (connection, _), row in zip(taken, logits, strict=True):
+                    body = json.dumps({"predictions": top_five(row)}).encode()
+                    with suppress(ConnectionError):
+                        connection.socket.send(_HEAD % len(body) + body)
+
+    def _accept(self, events: select.epoll) -> None:
+        try:
+            accepted, _ = self.listener.accept()
+        except BlockingIOError:  # the other lane was quicker
+            return
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connections[accepted.fileno()] = _Connection(accepted)
+        events.register(accepted, select.EPOLLIN)
+
+    def _read(self, descriptor: int) -> list[tuple[_Connection, bytes]]:
+        connection = self.connections[descriptor]
+        try:
+            piece = connection.socket.recv(_READ_BYTES)
+        except ConnectionError:
+            piece = b""
+        if not piece:
+            self.connections.pop(descriptor).socket.close()
+            return []
+        connection.received += piece
+        body = connection.body()
+        return [] if body is None else [(connection, body)]
+
+
+def main() -> None:
+    """Serve on BENCH_PORT."""
+    listener = socket.create_server(("127.0.0.1", int(os.environ["BENCH_PORT"])), backlog=512)
+    listener.setblocking(False)
+    lanes = [_Lane(listener, int(os.environ["BENCH_BATCH"])) for _ in range(int(os.environ["BENCH_LANES"]))]
+    threads = [threading.Thread(target=lane.run) for lane in lanes]
+    for thread in threads:
+        thread.start()
+
+
+if __name__ == "__main__":
+    main()
