@@ -68,7 +68,7 @@ class _Lane:
                 logits = session.run(None, {"image": images[: len(taken)]})[0]
                 for (connection, _), row in zip(taken, logits, strict=True):
                     body = json.dumps({"predictions": top_five(row)}).encode()
-                    with suppress(ConnectionError):
+                    with suppress(OSError):  # its client has gone
                         connection.socket.send(_HEAD % len(body) + body)
 
     def _accept(self, events: select.epoll) -> None:
