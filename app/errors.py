@@ -73,14 +73,21 @@ class UnknownModel(AppError):
 
     code = "unknown_model"
 
-    def __init__(self, reference: str, known: Iterable[str] = (), *, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        reference: str,
+        known: Iterable[str] = (),
+        *,
+        param: str = "model",
+        hint: str | None = None,
+    ) -> None:
         names = sorted(known)
         near = get_close_matches(reference, names, n=3, cutoff=0.5) or names[:3]
         if hint is None:
             hint = (
                 f"Did you mean {', '.join(near)}? GET /v1/models lists them." if near else "GET /v1/models."
             )
-        super().__init__(f"There is no model {reference!r}.", param="model", hint=hint)
+        super().__init__(f"There is no model {reference!r}.", param=param, hint=hint)
 
 
 class UnknownVersion(AppError):

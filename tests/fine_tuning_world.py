@@ -1,15 +1,24 @@
 """What fine-tuning requests refer to: a base that can be trained, one that cannot, files, a data set."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from starlette.testclient import TestClient
+
 from app.access.principal import SYSTEM
+from app.db import migrate
 from app.files.service import FileService
+from app.main import create_app
 from app.registry.service import Registry
 from app.services import build_services
 from app.settings import Settings
 from models.manifest import MODEL_FILE, WEIGHTS_FILE, Task
 from tests.packs import class_folders, publish_pack
 from tests.registry_world import build_certificate, build_manifest, publish
+
+JOBS = "/v1/fine_tuning/jobs"
+_CODES = ("invalid_spec", "unknown_model", "unknown_version", "unknown_dataset", "not_found")
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,9 @@ def upload(files: FileService, data: bytes, *, filename: str) -> str:
 
 def furnish(settings: Settings, folder) -> Things:
     """`base` (two versions, alias `beta`) can be trained; `graph` has no weights, `odd` no known
-    architecture; `masks` is for segmentation; `colours` is a data set with labels red, green, blue, `cells`
-    one for segmentation; two archives are uploaded.
+    architecture; `deep` is a classifier that fits the encoder of `cutter`, which is a segmenter like `masks`;
+    `colours` is a data set with labels red, green, blue, `cells` one for segmentation; two archives are
+    uploaded.
     """
     services = build_services(settings)
     registry, datasets = services.registry, services.datasets
@@ -59,6 +69,9 @@ def furnish(settings: Settings, folder) -> Things:
     publish_base(registry, folder / "graph", name="graph", weights=None)
     publish_base(registry, folder / "odd", name="odd", architecture="homemade")
     publish(registry, SYSTEM, folder / "masks", name="masks", task=Task.SEGMENTATION)
+    publish_base(registry, folder / "deep", name="deep", architecture="resnet34")
+    cutter = {"architecture": "unet_resnet34", "task": Task.SEGMENTATION}
+    publish_base(registry, folder / "cutter", name="cutter", **cutter)
     publish_pack(datasets, SYSTEM, folder / "packs", name="colours")
     publish_pack(datasets, SYSTEM, folder / "packs", name="colours", seed=2)
     publish_pack(datasets, SYSTEM, folder / "packs", name="cells", task="segmentation", seed=3)
@@ -69,3 +82,25 @@ def furnish(settings: Settings, folder) -> Things:
     )
     services.close()
     return things
+
+
+@contextmanager
+def open_gate(folder) -> Iterator[tuple[TestClient, Things]]:
+    """A service that has all of it, and no worker."""
+    settings = Settings(data_dir=folder / "data", default_classifier="", starters="", _env_file=None)
+    migrate.upgrade(settings.sqlalchemy_url)
+    things = furnish(settings, folder)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        yield client, things
+
+
+def check_refused(client: TestClient, body, param: str, named: str) -> None:
+    """The POST names the field, and says a word; no job is made."""
+    before = client.get(JOBS).json()["data"]
+    answer = client.post(JOBS, json={key: value for key, value in body.items() if value is not None})
+    assert answer.status_code in (400, 404), answer.text
+    error = answer.json()["error"]
+    assert error["code"] in _CODES
+    assert error["param"] == param or error["param"].startswith(f"{param}."), error
+    assert named in f"{error['message']} {error['hint']}", error
+    assert client.get(JOBS).json()["data"] == before

@@ -3,24 +3,24 @@
 Torch-free and quick. What needs the data or the network is checked by the job itself, in its first phase.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from app.access.principal import Principal
 from app.datasets.service import DatasetService
-from app.errors import InvalidRequest, InvalidSpec, NotFound, UnknownModel, UnknownVersion
+from app.errors import InvalidSpec, NotFound, UnknownModel
 from app.files.service import FileService
+from app.fine_tuning.bases import Base, find_base, find_encoder
 from app.fine_tuning.request import Around, hyperparameters, read_request
 from app.jobs.job import Json
-from app.registry.reference import DEFAULT_ALIAS, NAME_RULE, is_name, parse_reference, unknown_alias
+from app.registry.reference import NAME_RULE, is_name
 from app.registry.service import Registry
 from app.registry.snapshot import ModelFacts
-from models.catalogue import CATALOGUE, Kind, UnknownMethod
+from models.catalogue import CATALOGUE, Kind
 from models.catalogue.adapters import Adapter, why_not
-from models.catalogue.architectures import Architecture, of_network
-from models.manifest import WEIGHTS_FILE, Task
+from models.manifest import Task
 from models.train.resolve import default_learning_rate, settled_scale
 from models.train.spec import CHOICES, Choice, SpecError, TrainSpec
 
@@ -50,19 +50,6 @@ class Plan:
     time_limit_s: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Base:
-    """What training starts from."""
-
-    reference: str
-    """`name:number`, so that an alias that moves changes no job; or an architecture's id."""
-    tasks: frozenset[Task]
-    architecture: Architecture
-    is_trained: bool
-    scale: int | None = None
-    """Of super-resolution: how many times larger pictures it makes; from scratch it is still open."""
-
-
 def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: References, *, dry_run: bool) -> Plan:
     """The job that a request asks for.
 
@@ -73,15 +60,16 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
 
     """
     around, spec = read_request(raw)
-    base = _find_base(principal, spec.model, where.registry)
+    base = find_base(principal, spec.model, where.registry)
     if "adapter" not in raw and not base.is_trained:
         spec = spec.model_copy(update={"adapter": Choice(method="full")})
     spec = _with_multiplied_rate(spec, base, hyperparameters(around)["learning_rate_multiplier"])
     _check_task(spec, base, is_given=raw.get("task") is not None)
     _check_base(spec, base)
+    encoder = find_encoder(principal, spec, base, where.registry)
     data = _find_data(principal, around, spec, base, where)
     _check_output(principal, around, spec, where.registry)
-    train = spec.model_copy(update={"model": base.reference}).model_dump(mode="json")
+    train = spec.model_copy(update={"model": base.reference, "encoder": encoder}).model_dump(mode="json")
     return Plan(
         kind=PREFLIGHT if dry_run else FINE_TUNE,
         spec={
@@ -103,67 +91,7 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
     )
 
 
-# -- what training starts from -----------------------------------------------------------------------
-
-
-def _find_base(principal: Principal, text: str, registry: Registry) -> _Base:
-    """A model of the registry, else an architecture of the catalogue."""
-    try:
-        reference = parse_reference(text)
-        model = registry.get_model(principal, reference.name)
-    except (InvalidRequest, UnknownModel):
-        return _find_architecture(principal, text, registry)
-    number = reference.number or model.aliases.get(reference.alias or DEFAULT_ALIAS)
-    version = None if number is None else model.versions.get(number)
-    if version is None:
-        if reference.alias is not None and reference.is_checkpoint:
-            raise unknown_alias(model.name, reference.alias, model.aliases, param="model")
-        raise UnknownVersion(f"There is no {text}.", param="model", hint=f"There are {_versions(model)}.")
-    architecture = of_network(version.manifest.architecture)
-    if architecture is None or version.artifact(WEIGHTS_FILE) is None:
-        lacks = "of no architecture in the catalogue" if architecture is None else "without its weights"
-        raise InvalidSpec(
-            f"{model.name}:{number} cannot be trained: it is {lacks}.",
-            param="model",
-            hint=_trainable_hint(registry.list_models(principal)),
-        )
-    return _Base(
-        reference=f"{model.name}:{number}",
-        tasks=frozenset({model.task}),
-        architecture=architecture,
-        is_trained=True,
-        scale=None if version.manifest.tiles is None else version.manifest.tiles.scale,
-    )
-
-
-def _find_architecture(principal: Principal, text: str, registry: Registry) -> _Base:
-    try:
-        row = CATALOGUE.get(Kind.ARCHITECTURE, text)
-    except UnknownMethod as error:
-        names = [model.name for model in registry.list_models(principal)]
-        rows = [row.id for row in CATALOGUE.find(kind=Kind.ARCHITECTURE)]
-        raise UnknownModel(text, [*names, *rows]) from error
-    assert isinstance(row, Architecture)
-    return _Base(reference=row.id, tasks=row.tasks, architecture=row, is_trained=False)
-
-
-def _versions(model: ModelFacts) -> str:
-    numbers = [f"{model.name}:{number}" for number in list(model.versions)[-5:]]
-    return ", ".join(numbers + [f"{model.name}@{alias}" for alias in model.aliases])
-
-
-def _trainable_hint(models: Sequence[ModelFacts]) -> str:
-    names = [
-        model.name
-        for model in models
-        for version in model.versions.values()
-        if version.artifact(WEIGHTS_FILE) and of_network(version.manifest.architecture)
-    ]
-    known = list(dict.fromkeys(names)) or [row.id for row in CATALOGUE.find(kind=Kind.ARCHITECTURE)]
-    return f"These can: {', '.join(known[:8])}."
-
-
-def _with_multiplied_rate(spec: TrainSpec, base: _Base, multiplier: float | str) -> TrainSpec:
+def _with_multiplied_rate(spec: TrainSpec, base: Base, multiplier: float | str) -> TrainSpec:
     if isinstance(multiplier, str):
         return spec
     rate = default_learning_rate(spec, base.architecture, base.is_trained) * multiplier
@@ -173,7 +101,7 @@ def _with_multiplied_rate(spec: TrainSpec, base: _Base, multiplier: float | str)
 # -- combinations ------------------------------------------------------------------------------------
 
 
-def _check_task(spec: TrainSpec, base: _Base, *, is_given: bool) -> None:
+def _check_task(spec: TrainSpec, base: Base, *, is_given: bool) -> None:
     if spec.task not in base.tasks:
         tasks = " or ".join(sorted(base.tasks))
         what = f"{spec.model} is for {tasks}, not for {spec.task}."
@@ -199,7 +127,7 @@ def _choices(spec: TrainSpec) -> list[tuple[str, Kind, Choice]]:
     return found
 
 
-def _check_base(spec: TrainSpec, base: _Base) -> None:
+def _check_base(spec: TrainSpec, base: Base) -> None:
     row = spec.adapter.row(Kind.ADAPTER)
     assert isinstance(row, Adapter)
     if (refused := why_not(row, base.architecture, is_trained=base.is_trained)) is not None:
@@ -215,14 +143,14 @@ def _check_base(spec: TrainSpec, base: _Base) -> None:
 # -- data --------------------------------------------------------------------------------------------
 
 
-def _check_scale(spec: TrainSpec, base: _Base, *, ratio: int | None) -> None:
+def _check_scale(spec: TrainSpec, base: Base, *, ratio: int | None) -> None:
     try:
         settled_scale(spec, base.architecture, ratio=ratio, own=base.scale)
     except SpecError as error:
         raise InvalidSpec(error.message, param=error.param, hint=error.hint) from error
 
 
-def _find_data(principal: Principal, around: Around, spec: TrainSpec, base: _Base, where: References) -> Json:
+def _find_data(principal: Principal, around: Around, spec: TrainSpec, base: Base, where: References) -> Json:
     """`training_file`, `validation_file` and `dataset` of the spec: files, or a version of a data set."""
     if around.training_file is not None and around.dataset is not None:
         hint = "A data set is made of the file; name one of them."

@@ -49,6 +49,16 @@ def _run_example(script: str, *options: str) -> Callable[[Path], Path]:
 
 _LORA = {"method": "lora", "r": 8}
 
+_UNET_OVER_LITE = {
+    "model": "unet_tf_efficientnet_lite0",
+    "adapter": {"method": "full"},
+    "augmentation": ["flip"],
+    "image_size": 96,
+    "batch_size": 16,
+    "n_epochs": 12,
+    "learning_rate": 1e-3,
+    "loss": {"method": "dice", "cross_entropy_weight": 1.0},
+}
 _SMALL_UNET = {"model": "unet_small", "adapter": {"method": "full"}, "augmentation": ["flip"]}
 
 SETS: Mapping[str, RecipeSet] = {
@@ -121,6 +131,15 @@ SETS: Mapping[str, RecipeSet] = {
             },
         },
         compressed=("unet_small",),
+    ),
+    "few_composites": RecipeSet(
+        make=_run_example("composites.py", "--side", "96", "--train", "200", "--test", "300"),
+        task="segmentation",
+        judge=judge_masks,
+        recipes={
+            "unet over lite0 from scratch": _UNET_OVER_LITE,
+            "unet over lite0 over the starter": {**_UNET_OVER_LITE, "encoder": STARTER},
+        },
     ),
     "mni152": RecipeSet(
         make=_run_example("mni152.py"),

@@ -23,7 +23,7 @@ from benchmarks.training.setting import (
 from models.adapt.adapter import adapt
 from models.build.network import build_network, head_of
 from models.catalogue import CATALOGUE, Kind
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 from models.data.pack import Pack, Split
 from models.manifest import Preprocessing
 from models.train.feed import BatchSource, PackSource, TensorSource

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.catalogue.adapters import Adapter, why_not
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 from models.catalogue.row import Parameters, Row
 
 CONFIG_FILE = "adapter_config.json"

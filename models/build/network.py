@@ -1,6 +1,7 @@
 """Networks by their catalogue row, with the weights of a base in them.
 
 row, classes, size ─build_network─► random weights ─load_base─► a base's; the head new where it must be
+                                                   ─load_encoder─► a classifier's, in a segmenter's encoder
 """
 
 import warnings
@@ -16,7 +17,7 @@ from models.build.timm_ import WeightsMismatch
 from models.build.torchvision_operators import declare_torchvision_operators
 from models.build.u2net import MapHead
 from models.build.upconv7 import MARGIN
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 from models.manifest import TileFacts
 
 _HEAD_DEVIATION = 0.01
@@ -117,6 +118,23 @@ def load_base(
     except RuntimeError as error:
         raise WeightsMismatch(str(error)[:500]) from error
     return keeps_head
+
+
+def load_encoder(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load the tensors that the encoder of a segmenter has in common with a classifier, which has more.
+
+    Raises:
+        WeightsMismatch: one is missing or of another shape.
+
+    """
+    encoder = network.get_submodule("encoder")
+    wanted = encoder.state_dict()
+    for name, tensor in wanted.items():
+        found = state.get(name)
+        if found is None or found.shape != tensor.shape:
+            has = "no such tensor" if found is None else f"one of {list(found.shape)}"
+            raise WeightsMismatch(f"The encoder's {name} is {list(tensor.shape)}; the classifier has {has}.")
+    encoder.load_state_dict({name: state[name] for name in wanted})
 
 
 def _small(drawn: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 from models.catalogue.row import Kind, Parameters, Proof, Row
 from models.manifest import Task
 

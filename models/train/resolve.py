@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from pydantic import Field
 
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 from models.data.masks import read_mask
 from models.data.pack import Item, Pack, Split
 from models.manifest import Preprocessing, Task, TileFacts

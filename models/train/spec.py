@@ -89,6 +89,8 @@ class TrainSpec(BaseModel):
     task: Task = Task.CLASSIFICATION
     model: str = Field(min_length=1, max_length=128)
     """A model of the registry (training starts from its weights), or an architecture, from scratch."""
+    encoder: str | None = Field(default=None, min_length=1, max_length=128)
+    """Of segmentation from scratch: a classifier of the registry with whose weights the encoder begins."""
     adapter: Choice = Choice(method="lora")
     optimizer: Choice = Choice(method="adamw")
     schedule: Choice = Choice(method="cosine")
@@ -143,6 +145,8 @@ class TrainSpec(BaseModel):
             raise ValueError("class_weights: super-resolution has no classes")
         if self.fit is not None and self.task is not Task.SEGMENTATION:
             raise ValueError("fit: only segmentation has one")
+        if self.encoder is not None and self.task is not Task.SEGMENTATION:
+            raise ValueError("encoder: only networks of segmentation have one")
         loss = self.loss.row(Kind.LOSS)
         told = self.loss.told(Kind.LOSS)
         if self.class_weights is not None and getattr(told, "cross_entropy_weight", None) == 0:

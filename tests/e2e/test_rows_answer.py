@@ -11,7 +11,8 @@ from app.access.principal import SYSTEM
 from models.build.network import build_network, build_restorer, tiles_of
 from models.catalogue import CATALOGUE, Kind
 from models.catalogue.adapters import ADAPTERS
-from models.catalogue.architectures import ARCHITECTURES, Architecture
+from models.catalogue.architecture import Architecture
+from models.catalogue.architectures import ARCHITECTURES
 from models.export.eager import run_eager
 from models.export.onnx import Origin, export_classifier, export_restorer, export_segmenter
 from models.export.parity import certify

@@ -13,7 +13,8 @@ from app.registry.reference import parse_reference
 from app.registry.service import Registry
 from models.build.state_file import read_state
 from models.catalogue import CATALOGUE, Kind, UnknownMethod
-from models.catalogue.architectures import Architecture, of_network
+from models.catalogue.architecture import Architecture
+from models.catalogue.architectures import of_network
 from models.data.pack import Pack
 from models.manifest import WEIGHTS_FILE, Preprocessing, TileFacts
 from models.train.resolve import ResolvedSpec
@@ -40,6 +41,8 @@ class Base:
     preprocessing: Preprocessing
     state: dict[str, torch.Tensor] | None
     """Weights by timm's names; None to start from scratch."""
+    encoder_state: dict[str, torch.Tensor] | None = None
+    """Of a classifier, for the encoder of a network that starts from scratch."""
     source: str
     """What the published manifest says it was made from."""
     licence: str | None
@@ -68,7 +71,8 @@ class TrainingData:
 
 
 def bring_base(context: JobContext, spec: TrainSpec) -> Base:
-    """The base that a spec names: a model of the registry, or an architecture of the catalogue.
+    """The base that a spec names: a model of the registry, or an architecture of the catalogue, its encoder
+    with the weights of a classifier if one is named.
 
     Raises:
         InvalidSpec: the model is named by an alias, which may mean something else by now.
@@ -79,24 +83,35 @@ def bring_base(context: JobContext, spec: TrainSpec) -> Base:
     try:
         architecture = CATALOGUE.get(Kind.ARCHITECTURE, spec.model)
     except UnknownMethod:
-        return _published(context, spec.model)
+        return _published(context, spec.model, param="model")
     assert isinstance(architecture, Architecture)
     size = architecture.image_size
     plain = Preprocessing(height=size, width=size, crop=1.0, mean=architecture.mean, std=architecture.std)
-    return Base(
+    base = Base(
         architecture=architecture,
         preprocessing=plain,
         state=None,
         source=f"catalogue:{architecture.id}",
         licence=None,
     )
+    if spec.encoder is None:
+        return base
+    classifier = _published(context, spec.encoder, param="encoder")
+    seen = classifier.preprocessing
+    return replace(
+        base,
+        preprocessing=plain.model_copy(update={"mean": seen.mean, "std": seen.std}),
+        encoder_state=classifier.state,
+        source=f"{base.source}, encoder of {classifier.source}",
+        licence=classifier.licence,
+    )
 
 
-def _published(context: JobContext, text: str) -> Base:
+def _published(context: JobContext, text: str, *, param: str) -> Base:
     reference = parse_reference(text)
     if reference.number is None:
         hint = f"Write {reference.name}:NUMBER."
-        raise InvalidSpec(f"{text} names no version to start from.", param="model", hint=hint)
+        raise InvalidSpec(f"{text} names no version to start from.", param=param, hint=hint)
     database = Database(context.settings.sqlalchemy_url)
     try:
         version = Registry(database, context.objects).get_version(
@@ -110,7 +125,7 @@ def _published(context: JobContext, text: str) -> Base:
         lacks = "no weights" if weights is None else "an unknown architecture"
         raise NotTrainable(
             f"{reference} has {lacks} to train from.",
-            param="model",
+            param=param,
             hint="Name a model that was imported with its weights, or an architecture of the catalogue.",
         )
     path = context.objects.fetch(context.principal, weights.sha256)

@@ -13,6 +13,7 @@ from models.build.network import (
     build_restorer,
     head_of,
     load_base,
+    load_encoder,
     tiles_of,
 )
 from models.build.timm_ import WeightsMismatch
@@ -125,6 +126,8 @@ def _network(spec: ResolvedSpec, base: Base, pack: Pack) -> nn.Module:
         keeps_head = base.labels == pack.labels
     if base.state is not None:
         load_base(network, base.state, keeps_head=keeps_head)
+    if base.encoder_state is not None:
+        load_encoder(network, base.encoder_state)
     return network
 
 

@@ -11,7 +11,7 @@ from models.adapt.adapter import Adapted, adapt
 from models.build.network import build_network, head_of
 from models.catalogue import CATALOGUE, Kind
 from models.catalogue.adapters import Adapter
-from models.catalogue.architectures import Architecture
+from models.catalogue.architecture import Architecture
 
 SIDE, CLASSES, STEPS = 32, 3, 20
 

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from models.build.network import build_network, head_of
 from models.catalogue import CATALOGUE, Kind
-from models.catalogue.architectures import ARCHITECTURES, Architecture, of_network
+from models.catalogue.architecture import Architecture
+from models.catalogue.architectures import ARCHITECTURES, of_network
 from models.export.eager import hold_against_eager
 from models.export.onnx import Origin, export_classifier, export_segmenter
 from models.export.served import ServedSession

@@ -3,10 +3,19 @@
 import pytest
 import torch
 
-from models.build.network import CannotBuild, build_network, head_of, load_base, save_weights
+from models.build.network import (
+    CannotBuild,
+    build_network,
+    head_of,
+    load_base,
+    load_encoder,
+    save_weights,
+)
 from models.build.state_file import read_state
 from models.build.timm_ import WeightsMismatch
 from models.catalogue import CATALOGUE, Kind
+from models.catalogue.architectures import ARCHITECTURES
+from models.catalogue.segmenters import SEGMENTERS
 
 
 def built(name, *, classes=5, **options):
@@ -134,3 +143,45 @@ def test_saved_weights_are_read_back_to_the_bit(tmp_path):
     load_base(other, read_state(tmp_path / "weights.safetensors", file_name="weights.safetensors"))
 
     assert same(network, other) == set(network.state_dict())
+
+
+OVER_ENCODERS = [row for row in SEGMENTERS if row.encoder is not None]
+
+
+@pytest.mark.parametrize("row", OVER_ENCODERS, ids=lambda row: row.id)
+def test_an_encoder_begins_with_a_classifiers_weights(row):
+    classifier = built(row.encoder, seed=1)
+    network, fresh = built(row.id, seed=2), built(row.id, seed=2)
+
+    load_encoder(network, classifier.state_dict())
+
+    ours, theirs = network.state_dict(), classifier.state_dict()
+    encoder = {name.removeprefix("encoder.") for name in ours if name.startswith("encoder.")}
+    assert len(encoder) > 20
+    assert all(torch.equal(ours[f"encoder.{name}"], theirs[name]) for name in encoder)
+    others = {name for name in ours if not name.startswith("encoder.")}
+    assert others <= same(network, fresh)
+
+
+def test_every_network_over_an_encoder_was_tried():
+    methods = {row.family for row in OVER_ENCODERS}
+    assert (len(OVER_ENCODERS), len(methods)) == (24, 5)
+    assert {row.encoder for row in OVER_ENCODERS} <= {row.id for row in ARCHITECTURES}
+
+
+def test_an_encoder_sees_what_its_classifier_saw():
+    """All deep features are the classifier's: nothing is left out on the way."""
+    classifier, network = built("test_resnet", seed=1), built("unet_test_resnet", seed=2)
+    load_encoder(network, classifier.state_dict())
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(network.encoder(pixels)[-1], classifier.forward_features(pixels))
+
+
+def test_an_encoder_takes_no_other_networks_weights():
+    with pytest.raises(WeightsMismatch, match="no such tensor"):
+        load_encoder(built("unet_test_resnet"), built("test_efficientnet").state_dict())
+    network, state = built("unet_test_resnet"), built("test_resnet").state_dict()
+    first = next(iter(network.encoder.state_dict()))
+    with pytest.raises(WeightsMismatch, match=r"has one of \[1, "):
+        load_encoder(network, {**state, first: state[first][:1]})

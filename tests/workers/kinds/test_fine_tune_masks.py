@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from app.access.principal import SYSTEM
 from app.compression.plan import plan_compression
 from app.compression.spec import CompressSpec
 from app.datasets.service import DatasetService
 from app.errors import InvalidSpec
+from models.build.network import build_network, save_weights
+from models.build.state_file import read_state
 from models.catalogue import CATALOGUE, Kind
 from models.data.masks import fit_mask
 from models.data.pack import Split
@@ -19,10 +22,11 @@ from models.evaluate.masks import MaskTally
 from models.evaluate.report import MaskReport, read_report
 from models.export.parity import verify
 from models.export.served import ServedSession
-from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Task
+from models.manifest import MODEL_FILE, REFERENCE_FILE, WEIGHTS_FILE, Level, Preprocessing, Task
 from models.tasks.images import ImageLimits, decode_image
 from models.tasks.segmentation import SegmentationCodec, TiledSegmentationCodec
 from models.tasks.tiles import TileGrid
+from tests.fine_tuning_world import publish_base
 from tests.models.train.tiny_masks import write_mask_pack
 from tests.packs import publish_pack
 from tests.workers.kinds.training_place import TrainingPlace
@@ -121,6 +125,35 @@ def test_a_network_of_each_family_learns_and_is_certified(place_of, model):
     place = place_of("ground", "red", "blue")
     outcome = run(place.context(place.order(model=model, n_epochs=15, learning_rate=0.003)))
     assert outcome.result["mean_iou"] > 0.6
+    assert outcome.publish.certificate.level is Level.CERTIFIED
+
+
+def test_an_encoder_goes_on_from_the_weights_and_the_colours_of_a_classifier(place_of):
+    place = place_of("disc")
+    network = build_network(CATALOGUE.get(Kind.ARCHITECTURE, "test_resnet"), num_classes=2, seed=7)
+    weights = place.folder / WEIGHTS_FILE
+    save_weights(network, weights)
+    seen = {"mean": (10.0, 20.0, 30.0), "std": (40.0, 50.0, 60.0)}
+    preprocessing = Preprocessing(height=64, width=64, crop=1.0, **seen)
+    publish_base(
+        place.registry,
+        place.folder / "classifier",
+        name="classifier",
+        architecture="test_resnet",
+        weights=weights.read_bytes(),
+        preprocessing=preprocessing,
+        licence="MIT",
+    )
+    still = {"model": "unet_test_resnet", "encoder": "classifier:1", "n_epochs": 1, "max_steps": 1}
+    outcome = run(place.context(place.order(**still, learning_rate=1e-9)))
+    manifest, files = outcome.publish.manifest, outcome.publish.artifacts
+    made = read_state(files[WEIGHTS_FILE], file_name=WEIGHTS_FILE)
+    for name, tensor in network.state_dict().items():
+        if name.endswith(".weight") and not name.startswith("fc"):
+            assert torch.allclose(made[f"encoder.{name}"], tensor, atol=1e-5), name
+    assert (manifest.preprocessing.mean, manifest.preprocessing.std) == tuple(seen.values())
+    assert manifest.source == "catalogue:unet_test_resnet, encoder of model:classifier:1"
+    assert manifest.licence == "MIT"
     assert outcome.publish.certificate.level is Level.CERTIFIED
 
 
