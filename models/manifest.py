@@ -167,7 +167,7 @@ class Manifest(_Frozen):
     architecture: str | None = None
     """Catalogue name, or None for a graph of unknown make."""
     source: str | None = None
-    """URI the weights came from."""
+    """Where the weights came from: a URI, `catalogue:` or `model:` and a name; or several of these."""
     source_sha256: str | None = None
     licence: str | None = None
     parameters: int | None = None

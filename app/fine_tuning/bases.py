@@ -1,6 +1,6 @@
 """What a training starts from: a version, or an architecture, whose encoder may begin as a version's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.access.principal import Principal
@@ -38,7 +38,11 @@ def find_base(principal: Principal, text: str, registry: Registry) -> Base:
         InvalidSpec: the version has nothing to train from.
 
     """
-    published = _find_published(principal, text, registry, param="model")
+
+    def trainable() -> list[str]:
+        return _trainable(principal, registry) or [row.id for row in ARCHITECTURES]
+
+    published = _find_published(principal, text, registry, param="model", fitting=trainable)
     if published is not None:
         return published
     try:
@@ -67,20 +71,27 @@ def find_encoder(principal: Principal, spec: TrainSpec, base: Base, registry: Re
         hint = "Leave the encoder out, or name an architecture as the model."
         raise InvalidSpec(what, param="encoder", hint=hint)
     if wanted is None:
-        known = ", ".join(row.id for row in ARCHITECTURES if row.encoder is not None)
+        known = ", ".join(row.id for row in ARCHITECTURES if row.encoder is not None and row.id == row.timm)
         what = f"{base.reference} has no encoder that could begin with a classifier's weights."
         raise InvalidSpec(what, param="encoder", hint=f"These have: {known}.")
-    found = _find_published(principal, spec.encoder, registry, param="encoder")
+
+    def fitting() -> list[str]:
+        return _trainable(principal, registry, lambda row: row.timm == wanted)
+
+    found = _find_published(principal, spec.encoder, registry, param="encoder", fitting=fitting)
     if found is None:
-        raise UnknownModel(spec.encoder, _trainable(principal, registry), param="encoder")
+        raise UnknownModel(spec.encoder, fitting(), param="encoder")
     if found.architecture.timm != wanted:
         what = f"{base.reference} is over {wanted}; {found.reference} is a {found.architecture.timm}."
-        raise InvalidSpec(what, param="encoder", hint=_fitting_hint(principal, registry, wanted, found))
+        raise InvalidSpec(what, param="encoder", hint=_fitting_hint(fitting(), wanted, found))
     return found.reference
 
 
-def _find_published(principal: Principal, text: str, registry: Registry, *, param: str) -> Base | None:
-    """The version of the registry that `text` means; None when no model is called so."""
+def _find_published(
+    principal: Principal, text: str, registry: Registry, *, param: str, fitting: Callable[[], list[str]]
+) -> Base | None:
+    """The version of the registry that `text` means; None when no model is called so. `fitting` are those to
+    be named instead of one that has nothing to train from."""
     try:
         reference = parse_reference(text)
         model = registry.get_model(principal, reference.name)
@@ -95,11 +106,10 @@ def _find_published(principal: Principal, text: str, registry: Registry, *, para
     architecture = of_network(version.manifest.architecture)
     if architecture is None or version.artifact(WEIGHTS_FILE) is None:
         lacks = "of no architecture in the catalogue" if architecture is None else "without its weights"
-        known = _trainable(principal, registry) or [row.id for row in ARCHITECTURES]
         raise InvalidSpec(
-            f"{model.name}:{number} cannot be trained: it is {lacks}.",
+            f"Nothing can begin with {model.name}:{number}: it is {lacks}.",
             param=param,
-            hint=f"These can: {', '.join(known[:_SHOWN])}.",
+            hint=_named(fitting()),
         )
     return Base(
         reference=f"{model.name}:{number}",
@@ -110,8 +120,11 @@ def _find_published(principal: Principal, text: str, registry: Registry, *, para
     )
 
 
-def _fitting_hint(principal: Principal, registry: Registry, wanted: str, found: Base) -> str:
-    fitting = _trainable(principal, registry, lambda row: row.timm == wanted)
+def _named(fitting: Sequence[str]) -> str:
+    return f"These can be: {', '.join(fitting[:_SHOWN])}." if fitting else "No model here is fit for it yet."
+
+
+def _fitting_hint(fitting: Sequence[str], wanted: str, found: Base) -> str:
     models = f"Of {wanted} are: {', '.join(fitting[:_SHOWN])}." if fitting else f"No model is of {wanted}."
     over = [row.id for row in ARCHITECTURES if row.encoder == found.architecture.timm]
     return f"{models} Over {found.architecture.timm}: {', '.join(over[:_SHOWN])}." if over else models

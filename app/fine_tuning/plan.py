@@ -79,6 +79,7 @@ def plan_fine_tune(principal: Principal, raw: Mapping[str, Any], where: Referenc
             "suffix": around.suffix,
             "openai": {
                 "model": spec.model,
+                "encoder": spec.encoder,
                 "hyperparameters": _shown_hyperparameters(around, spec),
                 "method": None if around.method is None else around.method.model_dump(exclude_unset=True),
                 "metadata": around.metadata,

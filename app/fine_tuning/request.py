@@ -234,6 +234,7 @@ def request_of(spec: Mapping[str, Any]) -> Json:
     raw: Json = train.model_dump(mode="json", exclude_defaults=True)
     raw |= {"task": train.task.value, "adapter": train.adapter.model_dump(mode="json")}
     raw["model"] = openai.get("model") or train.model
+    raw["encoder"] = openai.get("encoder") or train.encoder
     for field in ("training_file", "validation_file", "dataset", "output_model", "suffix"):
         raw[field] = spec.get(field)
     raw["metadata"] = openai.get("metadata")

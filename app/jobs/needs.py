@@ -51,9 +51,9 @@ def needs_of(kind: str, spec: Json) -> Needs:
     """What a spec refers to. An architecture of the catalogue, from which training starts from scratch, is no
     model."""
     train = spec.get("train")
-    base = train.get("model") if isinstance(train, dict) else None
+    bases = [train.get("model"), train.get("encoder")] if isinstance(train, dict) else []
     if kind in _OF_A_MODEL:
-        base = spec.get("model")
+        bases = [spec.get("model")]
     files, source = spec.get("file_ids"), spec.get("source")
     return Needs(
         files=frozenset(
@@ -63,7 +63,7 @@ def needs_of(kind: str, spec: Json) -> Needs:
                 *(text.removeprefix("file:") for text in _texts(source) if text.startswith("file:")),
             ]
         ),
-        models=frozenset(_model(base)),
+        models=frozenset(line for base in bases for line in _model(base)),
         datasets=frozenset([*_dataset(spec.get("dataset")), *_dataset(spec.get("base"))]),
         output_model=None if kind == _COMPRESS else next(iter(_texts(spec.get("output_model"))), None),
         output_dataset=spec.get("name") if kind == _DATASET else None,

@@ -16,7 +16,7 @@ NAMES = {
     "limit": "**limit**: decode + ONNX Runtime, no HTTP",
     "athanor": "**Athanor**",
     "empty": "empty route of the same gateway",
-    "bare": "the least that answers over HTTP",
+    "bare": "bare server",
     "fastapi": "FastAPI + thread pool",
     "litserve": "LitServe",
     "bentoml": "BentoML",

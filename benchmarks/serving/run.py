@@ -287,8 +287,8 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--seconds", type=float, default=2, help="of each cell")
-    add("--rounds", type=int, default=9)
+    add("--seconds", type=float, default=6, help="of each cell")
+    add("--rounds", type=int, default=3)
     add("--warm", type=float, default=1, help="seconds before each cell's window opens")
     add("--grid-seconds", type=float, default=2, help="of each configuration that is tried")
     add("--connections", type=int, nargs="+", default=[32, 1, 8, 128])

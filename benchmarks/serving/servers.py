@@ -179,7 +179,7 @@ def peer_grids(model: Path, python: Path) -> dict[str, list[Spec]]:
 def _bare(model: Path) -> Iterator[Spec]:
     command = (sys.executable, "-m", "benchmarks.serving.peers.bare_server")
     for batch in (2, 4, 8):
-        yield _spec("bare", command, model, {"lanes": os.cpu_count() or 1, "batch": batch})
+        yield _spec("bare", command, model, {"lanes": len(os.sched_getaffinity(0)), "batch": batch})
 
 
 def _fastapi(model: Path, python: Path) -> Iterator[Spec]:

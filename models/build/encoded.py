@@ -69,7 +69,7 @@ def build_encoded(
 
     Where `deepest_stride` is less, the encoder's later stages do not halve, and are dilated instead.
     """
-    encoder_name = name.partition("_")[2]
+    encoder_name = name.partition("_")[2]  # the `encoder` of its row
     declare_torchvision_operators()
     import timm  # noqa: PLC0415 - must come after the declaration, and costs two seconds
 

@@ -52,9 +52,11 @@ class Architecture(Row):
         return f"{self.id} takes {rule}; {side} is not one.", f"The nearest is {nearest}."
 
 
-def network(timm: str, like: Architecture, **changes: object) -> Architecture:
+def network_row(timm: str, like: Architecture, **changes: object) -> Architecture:
+    """The row of a network that is like another's, but for its name and these fields."""
     return replace(like, id=timm, name=timm, timm=timm, **changes)  # type: ignore[arg-type]
 
 
-def method(row_id: str, name: str, of: Architecture) -> Architecture:
+def method_row(row_id: str, name: str, of: Architecture) -> Architecture:
+    """A further row of a network, under the name of the method that it is typical of."""
     return replace(of, id=row_id, name=name)

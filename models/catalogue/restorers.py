@@ -1,6 +1,6 @@
 """Networks of super-resolution."""
 
-from models.catalogue.architecture import Architecture, network
+from models.catalogue.architecture import Architecture, network_row
 from models.catalogue.row import Kind, Proof
 from models.manifest import Task
 
@@ -22,28 +22,28 @@ _SRCNN = Architecture(
     std=(255.0, 255.0, 255.0),
     paper="Dong et al. 2014, Image Super-Resolution Using Deep Convolutional Networks",
 )
-_FSRCNN = network(
+_FSRCNN = network_row(
     "fsrcnn",
     _SRCNN,
     builder="models.build.restorers:build_fsrcnn",
     family="fsrcnn",
     paper="Dong et al. 2016, Accelerating the Super-Resolution Convolutional Neural Network",
 )
-_VDSR = network(
+_VDSR = network_row(
     "vdsr",
     _SRCNN,
     builder="models.build.restorers:build_vdsr",
     family="vdsr",
     paper="Kim et al. 2016, Accurate Image Super-Resolution Using Very Deep Convolutional Networks",
 )
-_EDSR = network(
+_EDSR = network_row(
     "edsr",
     _SRCNN,
     builder="models.build.restorers:build_edsr",
     family="edsr",
     paper="Lim et al. 2017, Enhanced Deep Residual Networks for Single Image Super-Resolution",
 )
-_ESPCN = network(
+_ESPCN = network_row(
     "espcn",
     _SRCNN,
     builder="models.build.restorers:build_espcn",
@@ -54,15 +54,15 @@ _ESPCN = network(
 RESTORERS = (
     _SRCNN,
     _FSRCNN,
-    network("fsrcnn_small", _FSRCNN),
+    network_row("fsrcnn_small", _FSRCNN),
     _ESPCN,
-    network("espcn_residual", _ESPCN),
+    network_row("espcn_residual", _ESPCN),
     _VDSR,
-    network("vdsr_small", _VDSR),
+    network_row("vdsr_small", _VDSR),
     _EDSR,
-    network("edsr_small", _EDSR),
-    network("edsr_tiny", _EDSR),
-    network(
+    network_row("edsr_small", _EDSR),
+    network_row("edsr_tiny", _EDSR),
+    network_row(
         "upconv7",
         _SRCNN,
         builder="models.build.upconv7:build_upconv7",

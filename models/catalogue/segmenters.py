@@ -1,6 +1,6 @@
 """Networks of segmentation; their names are ours, METHOD_ENCODER where the encoder is timm's."""
 
-from models.catalogue.architecture import HALF, LITE_MEAN, LITE_STD, Architecture, method, network
+from models.catalogue.architecture import HALF, LITE_MEAN, LITE_STD, Architecture, method_row, network_row
 from models.catalogue.row import Kind, Proof
 from models.manifest import Task
 
@@ -19,9 +19,9 @@ _UNET = Architecture(
     paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation",
 )
 _SMALL_UNETS = (
-    network("unet_small", _UNET, image_size=128, side_multiple=8),
-    network("unet_tiny", _UNET, image_size=64, side_multiple=4, smallest_size=16),
-    network(
+    network_row("unet_small", _UNET, image_size=128, side_multiple=8),
+    network_row("unet_tiny", _UNET, image_size=64, side_multiple=4, smallest_size=16),
+    network_row(
         "u2netp",
         _UNET,
         builder="models.build.u2net:build_u2net",
@@ -31,7 +31,7 @@ _SMALL_UNETS = (
         paper="Qin et al. 2020, U²-Net: Going Deeper with Nested U-Structure for Salient Object Detection",
     ),
 )
-_UNET_RESNET = network(
+_UNET_RESNET = network_row(
     "unet_resnet34",
     _UNET,
     builder="models.build.encoded_unet:build_encoded_unet",
@@ -39,28 +39,28 @@ _UNET_RESNET = network(
     side_multiple=1,
     encoder="resnet34",
 )
-_UNETPLUSPLUS = network(
+_UNETPLUSPLUS = network_row(
     "unetplusplus_resnet34",
     _UNET_RESNET,
     builder="models.build.encoded_unet:build_unetplusplus",
     family="unetplusplus",
     paper="Zhou et al. 2018, UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
 )
-_FPN = network(
+_FPN = network_row(
     "fpn_resnet34",
     _UNET_RESNET,
     builder="models.build.fpn:build_fpn",
     family="fpn",
     paper="Kirillov et al. 2019, Panoptic Feature Pyramid Networks",
 )
-_PSPNET = network(
+_PSPNET = network_row(
     "pspnet_resnet34",
     _UNET_RESNET,
     builder="models.build.pspnet:build_pspnet",
     family="pspnet",
     paper="Zhao et al. 2017, Pyramid Scene Parsing Network",
 )
-_DEEPLAB = network(
+_DEEPLAB = network_row(
     "deeplabv3plus_resnet34",
     _UNET_RESNET,
     builder="models.build.deeplabv3plus:build_deeplabv3plus",
@@ -68,7 +68,7 @@ _DEEPLAB = network(
     paper="Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution "
     "for Semantic Image Segmentation",
 )
-_SEGFORMER = network(
+_SEGFORMER = network_row(
     "segformer_b0",
     _UNET_RESNET,
     builder="models.build.segformer:build_segformer",
@@ -86,9 +86,9 @@ def _over_encoders(like: Architecture) -> tuple[Architecture, ...]:
     mobile, lite, tiny = "mobilenetv3_large_100", "tf_efficientnet_lite0", "test_resnet"
     return (
         like,
-        network(f"{of}_{mobile}", like, encoder=mobile),
-        network(f"{of}_{lite}", like, encoder=lite, mean=LITE_MEAN, std=LITE_STD),
-        network(f"{of}_{tiny}", like, encoder=tiny, image_size=64, mean=HALF, std=HALF),
+        network_row(f"{of}_{mobile}", like, encoder=mobile),
+        network_row(f"{of}_{lite}", like, encoder=lite, mean=LITE_MEAN, std=LITE_STD),
+        network_row(f"{of}_{tiny}", like, encoder=tiny, image_size=64, mean=HALF, std=HALF),
     )
 
 
@@ -97,11 +97,11 @@ SEGMENTERS = (
     *_SMALL_UNETS,
     *(row for like in (_UNET_RESNET, _UNETPLUSPLUS, _FPN, _PSPNET, _DEEPLAB) for row in _over_encoders(like)),
     _SEGFORMER,
-    *(network(f"segformer_{size}", _SEGFORMER) for size in ("b1", "b2")),
-    network("segformer_tiny", _SEGFORMER, image_size=64),
-    method("unetplusplus", "UNet++", _UNETPLUSPLUS),
-    method("fpn", "FPN", _FPN),
-    method("pspnet", "PSPNet", _PSPNET),
-    method("deeplabv3plus", "DeepLabv3+", _DEEPLAB),
-    method("segformer", "SegFormer", _SEGFORMER),
+    *(network_row(f"segformer_{size}", _SEGFORMER) for size in ("b1", "b2")),
+    network_row("segformer_tiny", _SEGFORMER, image_size=64),
+    method_row("unetplusplus", "UNet++", _UNETPLUSPLUS),
+    method_row("fpn", "FPN", _FPN),
+    method_row("pspnet", "PSPNet", _PSPNET),
+    method_row("deeplabv3plus", "DeepLabv3+", _DEEPLAB),
+    method_row("segformer", "SegFormer", _SEGFORMER),
 )

@@ -125,7 +125,7 @@ class ResolvedSpec(TrainSpec):
         told = self.model_dump(mode="json", exclude={"checkpoint_every_steps", "log_every_steps"})
         if self.head_rate_scale == 1:
             del told["head_rate_scale"]  # checkpoints of release 0.1.0 know no such thing
-        for later in ("scale", "degradation", "fit"):  # nor these
+        for later in ("scale", "degradation", "fit", "encoder"):  # nor these
             if told[later] is None:
                 del told[later]
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()

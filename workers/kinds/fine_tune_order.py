@@ -75,8 +75,8 @@ def bring_base(context: JobContext, spec: TrainSpec) -> Base:
     with the weights of a classifier if one is named.
 
     Raises:
-        InvalidSpec: the model is named by an alias, which may mean something else by now.
-        UnknownModel, UnknownVersion: neither has it.
+        InvalidSpec: model or encoder is named by an alias, which may mean something else by now.
+        UnknownModel, UnknownVersion: it is not there.
         NotTrainable: the version has no weights, or is of no known architecture.
 
     """
@@ -126,7 +126,7 @@ def _published(context: JobContext, text: str, *, param: str) -> Base:
         raise NotTrainable(
             f"{reference} has {lacks} to train from.",
             param=param,
-            hint="Name a model that was imported with its weights, or an architecture of the catalogue.",
+            hint="Name one that was imported with its weights, or trained here.",
         )
     path = context.objects.fetch(context.principal, weights.sha256)
     return Base(

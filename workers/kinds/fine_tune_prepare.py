@@ -127,7 +127,10 @@ def _network(spec: ResolvedSpec, base: Base, pack: Pack) -> nn.Module:
     if base.state is not None:
         load_base(network, base.state, keeps_head=keeps_head)
     if base.encoder_state is not None:
-        load_encoder(network, base.encoder_state)
+        try:
+            load_encoder(network, base.encoder_state)
+        except WeightsMismatch as error:
+            raise InvalidSpec(str(error), param="encoder", hint="Name another classifier.") from error
     return network
 
 

@@ -1,8 +1,9 @@
-"""The least that answers over HTTP: how much of the limit a server in Python can reach at all.
+"""A bare server: what HTTP costs in Python when next to nothing is done besides.
 
 Threads that share a listening socket, each with connections and a session of its own: it reads what has come,
 decodes up to a batch, runs it, answers. It takes any request with a length for a photograph and knows no
-routes, limits, deadlines, queues, logs, metrics or errors: no server to use, but a mark to measure by.
+routes, limits, deadlines, queues, logs, metrics or errors: no server to use, but a mark to measure by. Nor is
+it a bound: a connection stays with the thread that took it, and each session has one thread.
 """
 
 import json

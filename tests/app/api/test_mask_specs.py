@@ -31,11 +31,13 @@ MISTAKES = [
 ]
 
 WRONG_ENCODERS = [
-    ({"encoder": "bsae"}, "encoder", "base"),
+    ({"encoder": "depe"}, "encoder", "deep"),
     ({"encoder": "base:7"}, "encoder", "base:2"),
-    ({"encoder": "graph"}, "encoder", "base"),
+    ({"encoder": "graph"}, "encoder", "deep"),
     ({"encoder": "base"}, "encoder", "deep"),
     ({"encoder": "resnet34"}, "encoder", "deep"),
+    ({"encoder": "cutter"}, "encoder", "deep"),
+    ({"model": "fpn_test_resnet", "encoder": "nothing"}, "encoder", "GET /v1/models"),
     ({"model": "cutter", "encoder": "deep"}, "encoder", "architecture"),
     ({"model": "fpn_test_resnet", "encoder": "deep"}, "encoder", "fpn_resnet34"),
     ({"encoder": 3}, "encoder", "string"),
@@ -67,6 +69,21 @@ def test_an_encoder_is_named_by_its_version_so_that_an_alias_that_moves_changes_
     job = client.post(JOBS, json=body, params={"dry_run": "true"}).json()
     spec = client.get(f"/v1/jobs/{job['id']}").json()["spec"]["train"]
     assert (spec["model"], spec["encoder"]) == ("fpn", "deep:1")
+
+
+def test_a_job_that_runs_again_means_its_encoder_as_it_was_written(world):
+    client, _ = world
+    body = {**OVER_ENCODER, "model": "fpn", "encoder": "deep"}
+    job = client.post(JOBS, json=body, params={"dry_run": "true"}).json()
+    again = client.post(f"{JOBS}/{job['id']}/rerun", json={"n_epochs": 2}).json()
+    spec = client.get(f"/v1/jobs/{again['id']}").json()["spec"]
+    assert (spec["openai"]["encoder"], spec["train"]["encoder"], spec["train"]["n_epochs"]) == (
+        "deep",
+        "deep:1",
+        2,
+    )
+    without = client.post(f"{JOBS}/{job['id']}/rerun", json={"encoder": None}).json()
+    assert client.get(f"/v1/jobs/{without['id']}").json()["spec"]["train"]["encoder"] is None
 
 
 GOOD = [

@@ -38,8 +38,9 @@ def line(registry, tmp_path):
     return publish_line
 
 
-def train(jobs, model="lenet5", **spec):
-    return jobs.create(SYSTEM, kind="fine_tune", spec={"train": {"model": model}, **spec})
+def train(jobs, model="lenet5", encoder=None, **spec):
+    told = {"train": {"model": model, "encoder": encoder}, **spec}
+    return jobs.create(SYSTEM, kind="fine_tune", spec=told)
 
 
 def delete(registry, reference):
@@ -55,6 +56,7 @@ def delete(registry, reference):
     [
         ({"model": "base:2"}, ["base", "base:2"], ["base:3", "base-2"]),
         ({"model": "base-2:3"}, ["base-2", "base-2:3"], ["base-2:2", "base:2", "base"]),
+        ({"model": "unet_resnet34", "encoder": "base:2"}, ["base", "base:2"], ["base:3", "base-2"]),
         ({"model": "base@default"}, ["base", "base:2", "base:3"], ["base-2"]),
         ({"output_model": "base"}, ["base"], ["base:2", "base:3", "base-2"]),
         ({"model": "lenet5"}, [], ["lenet5:2", "lenet5"]),  # the architecture, not the model of this name

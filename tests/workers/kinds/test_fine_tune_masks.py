@@ -30,6 +30,7 @@ from tests.fine_tuning_world import publish_base
 from tests.models.train.tiny_masks import write_mask_pack
 from tests.packs import publish_pack
 from tests.workers.kinds.training_place import TrainingPlace
+from workers.context import ResumePoint
 from workers.kinds.compress import run as compress
 from workers.kinds.fine_tune import run
 
@@ -128,33 +129,72 @@ def test_a_network_of_each_family_learns_and_is_certified(place_of, model):
     assert outcome.publish.certificate.level is Level.CERTIFIED
 
 
-def test_an_encoder_goes_on_from_the_weights_and_the_colours_of_a_classifier(place_of):
-    place = place_of("disc")
-    network = build_network(CATALOGUE.get(Kind.ARCHITECTURE, "test_resnet"), num_classes=2, seed=7)
+SEEN = {"mean": (10.0, 20.0, 30.0), "std": (40.0, 50.0, 60.0)}
+
+
+def publish_classifier(place, architecture="test_resnet"):
+    """`classifier:1`, which sees colours otherwise than the segmenter's row says; its network."""
+    network = build_network(CATALOGUE.get(Kind.ARCHITECTURE, architecture), num_classes=2, seed=7)
     weights = place.folder / WEIGHTS_FILE
     save_weights(network, weights)
-    seen = {"mean": (10.0, 20.0, 30.0), "std": (40.0, 50.0, 60.0)}
-    preprocessing = Preprocessing(height=64, width=64, crop=1.0, **seen)
     publish_base(
         place.registry,
         place.folder / "classifier",
         name="classifier",
         architecture="test_resnet",
         weights=weights.read_bytes(),
-        preprocessing=preprocessing,
+        preprocessing=Preprocessing(height=64, width=64, crop=1.0, **SEEN),
         licence="MIT",
     )
-    still = {"model": "unet_test_resnet", "encoder": "classifier:1", "n_epochs": 1, "max_steps": 1}
-    outcome = run(place.context(place.order(**still, learning_rate=1e-9)))
+    return network
+
+
+OVER_CLASSIFIER = {"model": "unet_test_resnet", "encoder": "classifier:1", "n_epochs": 1}
+
+
+@pytest.mark.parametrize("fit", ["squash", "tiles"])
+def test_an_encoder_goes_on_from_the_weights_and_the_colours_of_a_classifier(place_of, fit):
+    place = place_of("disc")
+    network = publish_classifier(place)
+    order = place.order(**OVER_CLASSIFIER, max_steps=1, learning_rate=1e-9, fit=fit)
+    outcome = run(place.context(order))
     manifest, files = outcome.publish.manifest, outcome.publish.artifacts
     made = read_state(files[WEIGHTS_FILE], file_name=WEIGHTS_FILE)
+    compared = 0
     for name, tensor in network.state_dict().items():
         if name.endswith(".weight") and not name.startswith("fc"):
             assert torch.allclose(made[f"encoder.{name}"], tensor, atol=1e-5), name
-    assert (manifest.preprocessing.mean, manifest.preprocessing.std) == tuple(seen.values())
+            compared += 1
+    assert compared > 10
+    assert (manifest.preprocessing.mean, manifest.preprocessing.std) == tuple(SEEN.values())
     assert manifest.source == "catalogue:unet_test_resnet, encoder of model:classifier:1"
     assert manifest.licence == "MIT"
     assert outcome.publish.certificate.level is Level.CERTIFIED
+
+
+def test_a_run_over_a_classifier_goes_on_to_the_same_bits(place_of):
+    place = place_of("disc")
+    publish_classifier(place)
+    order = place.order(**OVER_CLASSIFIER, max_steps=4, checkpoint_every_steps=2, threads=1)
+    kept = []
+
+    def keep(step, path, metrics):
+        copy = place.folder / f"kept-{len(kept)}"
+        copy.write_bytes(path.read_bytes())
+        kept.append(ResumePoint(step=step, path=copy, metrics=metrics))
+
+    undisturbed = run(place.context(order, checkpoint=keep)).publish.artifacts[WEIGHTS_FILE].read_bytes()
+    assert kept[0].step == 2
+    again = run(place.context(order, resume=kept[0], attempt=2)).publish.artifacts[WEIGHTS_FILE]
+    assert again.read_bytes() == undisturbed
+
+
+def test_weights_that_are_no_such_encoders_are_refused_by_that_name(place_of):
+    place = place_of("disc")
+    publish_classifier(place, architecture="test_efficientnet")
+    with pytest.raises(InvalidSpec, match="no such tensor") as refused:
+        run(place.context(place.order(**OVER_CLASSIFIER)))
+    assert refused.value.param == "encoder"
 
 
 def test_every_family_is_here():
