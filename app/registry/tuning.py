@@ -12,7 +12,7 @@ from app.errors import NotServable
 from app.registry.finding import find_version
 from app.registry.service import Registry
 from app.registry.verification import require_database
-from app.runtime.plan import Plan, machine_key, measure_plan, serving_cores
+from app.runtime.plan import DECODE_S, Plan, machine_key, measure_plan, serving_cores
 from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
@@ -57,6 +57,7 @@ def tune(settings: Settings, text: str) -> Tuning:
             shape=(size.height, size.width, 3),
             cores=cores,
             max_batch=version.manifest.max_batch,
+            decode_s=DECODE_S if version.manifest.tiles is None else 0.0,
             tell=tried.append,
             providers=providers,
         )

@@ -14,7 +14,7 @@ from app.observability.metrics import Metrics
 from app.registry.snapshot import ServingOptions, VersionFacts
 from app.runtime.engine import Engine, EngineFacts
 from app.runtime.footprint import Footprint, Weighing
-from app.runtime.plan import MOST_ON_GPU, Plan, machine_key, measure_plan, serving_cores
+from app.runtime.plan import DECODE_S, MOST_ON_GPU, Plan, machine_key, measure_plan, serving_cores
 from app.runtime.providers import Providers, prepare
 from app.runtime.session import OnnxSession
 from app.runtime.tunings import TuningStore
@@ -181,6 +181,7 @@ class Loader:
                 shape=_full_shape(manifest),
                 cores=self._cores,
                 max_batch=manifest.max_batch,
+                decode_s=DECODE_S if manifest.tiles is None else 0.0,
                 providers=providers,
             )
             self._tunings.keep(candidate.sha256, self._machine, plan)

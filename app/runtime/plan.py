@@ -3,13 +3,19 @@
 Small graphs scale by lanes (one thread each), large ones sometimes by threads; which, and from what
 batch size on, differs per graph and machine. A short measurement at first load decides and the row in
 `tunings` remembers, keyed by the model file's hash and the machine.
+
+    passes over the grid, lanes and threads in turns ─► the best of each ─► and decoding ─► the plan
+      └ again, if other work took processor time       └ a lane does it by itself
+
+A first load often falls into a start, when other processes are busy: a plan that was measured against them
+would be kept for good.
 """
 
 import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -30,16 +36,22 @@ _ENOUGH_RUNS = 100
 """By each lane: of graphs so small that it has made them by then, a short trial says enough."""
 _PASSES = 2
 """The better of two passes counts: a machine that is shared has slow moments."""
+_MOST_PASSES = 4
+"""Until one was calm."""
+_CALM = 0.9
+"""Share of their cores that lanes of one thread get when nothing else runs."""
+DECODE_S = 0.002
+"""What it takes a lane to decode a photograph of half a megapixel or less, about."""
 _AS_GOOD = 0.97
 _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
 _LARGEST_SECOND_COPY_BYTES = 512 * 2**20
-_LONE_RUNS = 7
+_LONE_RUNS = 15
 _LEAST_LONE_RUNS = 2
 _LONE_TRIAL_S = 0.5
 """Of runs that take long a few say enough: once comparing has taken this long, seconds, it ends."""
-_METHOD = "2"
+_METHOD = "3"
 """Raised when plans are made differently, so that stored ones are measured again."""
 MOST_ON_GPU = 64
 """Inputs per run that are tried there at most."""
@@ -65,6 +77,11 @@ class Plan:
     def run_s(self, inputs: int = 1) -> float:
         """Seconds that one run of so many full inputs takes while all lanes run; 0: nobody has measured."""
         return inputs * self.lanes / self.images_per_s if self.images_per_s else 0.0
+
+    def served_per_s(self, decode_s: float) -> float:
+        """Inputs per second where a lane decodes the pictures of a batch, one after the other, before it runs
+        it."""
+        return self.lanes / (self.run_s() + decode_s)
 
     def within(self, longest_run_s: float) -> "Plan":
         """The same with no larger batches than run in that time, though at least of one."""
@@ -109,7 +126,7 @@ def machine_key(cores: int, providers: Providers = ON_CPU) -> str:
 
 
 def candidates(cores: int, max_batch: int | None, *, is_accelerated: bool = False) -> list[Plan]:
-    """The grid that is tried: all cores as lanes of one thread, or as one lane of all threads.
+    """The grid that is tried: all cores as lanes of one thread, or as one lane of all threads, in turns.
 
     With a GPU one lane, or two, of which one decodes while the other computes.
     """
@@ -117,7 +134,7 @@ def candidates(cores: int, max_batch: int | None, *, is_accelerated: bool = Fals
     shapes = [(1, 1), (2, 1)] if is_accelerated else on_cpu
     grid = (1, 4, 16, 32, MOST_ON_GPU) if is_accelerated else (1, 2, 4, 8)
     sizes = [size for size in grid if max_batch is None or size <= max_batch]
-    return [Plan(lanes=lanes, threads=threads, batch=size) for lanes, threads in shapes for size in sizes]
+    return [Plan(lanes=lanes, threads=threads, batch=size) for size in sizes for lanes, threads in shapes]
 
 
 def _tell_nobody(plan: Plan) -> None:
@@ -130,58 +147,109 @@ def measure_plan(
     shape: tuple[int, int, int],
     cores: int,
     max_batch: int | None,
+    decode_s: float = DECODE_S,
     tell: Callable[[Plan], None] = _tell_nobody,
     providers: Providers = ON_CPU,
 ) -> Plan:
-    """Try the grid on random pixels of `shape` (H, W, 3) and return the plan that serves best. `tell` hears
-    of each that was tried.
+    """Try the grid on random pixels of `shape` (H, W, 3) and return the plan that serves best, where a lane
+    takes `decode_s` for the picture of each input. `tell` hears of each plan that was tried.
 
     Raises:
         NotServable, InferenceFailed: the graph does not load, or cannot run.
         OutOfMemory: not even one input at a time.
 
     """
-    sessions: dict[int, OnnxSession] = {}
-    measured: list[Plan] = []
+    trials = _Trials(path, shape, providers)
     try:
-        for plan in candidates(cores, max_batch, is_accelerated=providers.is_accelerated):
-            best = max((each.images_per_s for each in measured), default=0.0)
-            if best and plan.batch * plan.lanes / best > _LONGEST_RUN_S:
-                continue
-            session = sessions.get(plan.threads)
-            if session is None:
-                session = sessions[plan.threads] = OnnxSession(
-                    path, threads=plan.threads, providers=providers
-                )
-            try:
-                pace = max(_images_per_s(session, plan, shape) for _ in range(_PASSES))
-            except OutOfMemory:
-                if not measured:
-                    raise
-                continue  # a smaller batch, or fewer at once, will do
-            measured.append(replace(plan, images_per_s=pace))
-            tell(measured[-1])
-        chosen = _choose(measured)
+        plans = candidates(cores, max_batch, is_accelerated=providers.is_accelerated)
+        was_calm = False
+        for turn in range(_MOST_PASSES):
+            was_calm |= trials.is_calm_pass(plans)
+            if was_calm and turn + 1 >= _PASSES:
+                break
+        for plan in trials.measured:
+            tell(plan)
+        chosen = _choose(trials.measured, decode_s)
         held_twice = not providers.is_accelerated and _may_be_held_twice(path, cores)
-        wide = OnnxSession(path, threads=cores, spins=True) if held_twice else None
-        if wide is not None and chosen.threads < cores:
-            sessions[-1] = wide
-            gain = _lone_gain(sessions[chosen.threads], wide, shape)
+        if held_twice and chosen.threads < cores:
+            gain = trials.lone_gain(chosen.threads, cores)
             return replace(chosen, lone_threads=cores if gain >= _WORTH_A_COPY else 0)
         return chosen
     finally:
-        for session in sessions.values():
-            session.close()
+        trials.close()
 
 
-def _choose(measured: list[Plan]) -> Plan:
-    """Of the plans as good as the fastest, the largest batch while runs stay short, else the smallest.
+class _Trials:
+    """Sessions of one graph by their threads, and the best that was measured of each plan."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], providers: Providers) -> None:
+        self._path, self._shape, self._providers = path, shape, providers
+        self._sessions: dict[int, OnnxSession] = {}
+        self._wide: OnnxSession | None = None
+        self._best: dict[Plan, float] = {}
+        self._too_large: set[Plan] = set()
+
+    @property
+    def measured(self) -> list[Plan]:
+        """Every plan that was tried, with its pace."""
+        return [replace(plan, images_per_s=pace) for plan, pace in self._best.items()]
+
+    def is_calm_pass(self, plans: Sequence[Plan]) -> bool:
+        """Try each plan once. False: other work took processor time meanwhile.
+
+        Raises as `measure_plan` does.
+        """
+        is_calm = True
+        for plan in plans:
+            best = max(self._best.values(), default=0.0)
+            if plan in self._too_large or (best and plan.batch * plan.lanes / best > _LONGEST_RUN_S):
+                continue
+            try:
+                pace, share = _images_per_s(self._session(plan.threads), plan, self._shape)
+            except OutOfMemory:
+                if not self._best:
+                    raise
+                self._too_large.add(plan)  # a smaller batch, or fewer at once, will do
+                continue
+            self._best[plan] = max(pace, self._best.get(plan, 0.0))
+            # Of more threads some wait for others; on a GPU the processor waits.
+            if plan.threads == 1 and plan.lanes > 1 and not self._providers.is_accelerated:
+                is_calm &= share >= _CALM
+        return is_calm
+
+    def lone_gain(self, threads: int, cores: int) -> float:
+        """How many times faster one image runs on all cores, when nothing else runs: the median of runs in
+        turns."""
+        self._wide = OnnxSession(self._path, threads=cores, spins=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (1, *self._shape), np.uint8)
+        gains: list[float] = []
+        until_s = time.perf_counter() + _LONE_TRIAL_S
+        while len(gains) < _LONE_RUNS and (len(gains) < _LEAST_LONE_RUNS or time.perf_counter() < until_s):
+            narrow_s, wide_s = (_seconds(one, pixels) for one in (self._session(threads), self._wide))
+            gains.append(narrow_s / wide_s)
+        return median(gains)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for session in (*self._sessions.values(), self._wide):
+            if session is not None:
+                session.close()
+
+    def _session(self, threads: int) -> OnnxSession:
+        if threads not in self._sessions:
+            self._sessions[threads] = OnnxSession(self._path, threads=threads, providers=self._providers)
+        return self._sessions[threads]
+
+
+def _choose(measured: list[Plan], decode_s: float) -> Plan:
+    """Of the plans that serve as fast as the fastest, the largest batch while runs stay short, else the
+    smallest.
 
     Each hand-over between the event loop and a lane costs the same for one image as for eight.
     """
-    fastest = max(plan.images_per_s for plan in measured)
-    good = [plan for plan in measured if plan.images_per_s >= fastest * _AS_GOOD]
-    short = [plan for plan in good if plan.batch * plan.lanes / plan.images_per_s <= _SHORT_RUN_S]
+    fastest = max(plan.served_per_s(decode_s) for plan in measured)
+    good = [plan for plan in measured if plan.served_per_s(decode_s) >= fastest * _AS_GOOD]
+    short = [plan for plan in good if plan.run_s(plan.batch) <= _SHORT_RUN_S]
     if short:
         return max(short, key=lambda plan: plan.batch)
     return min(good, key=lambda plan: plan.batch)
@@ -191,26 +259,20 @@ def _may_be_held_twice(path: Path, cores: int) -> bool:
     return cores > 1 and path.stat().st_size <= _LARGEST_SECOND_COPY_BYTES
 
 
-def _lone_gain(narrow: OnnxSession, wide: OnnxSession, shape: tuple[int, int, int]) -> float:
-    """How many times faster one image runs on `wide`, when nothing else runs."""
-    pixels = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
-    seconds: dict[OnnxSession, list[float]] = {narrow: [], wide: []}
-    for turn in range(_LONE_RUNS):
-        if turn >= _LEAST_LONE_RUNS and sum(map(sum, seconds.values())) > _LONE_TRIAL_S:
-            break
-        for session in (narrow, wide):
-            started_s = time.perf_counter()
-            session.run(pixels, _nobody_stops)
-            seconds[session].append(time.perf_counter() - started_s)
-    return median(seconds[narrow]) / median(seconds[wide])
+def _seconds(session: OnnxSession, pixels: NDArray[np.uint8]) -> float:
+    started_s = time.perf_counter()
+    session.run(pixels, _nobody_stops)
+    return time.perf_counter() - started_s
 
 
-def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int]) -> float:
+def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """The pace, and the share of the lanes' time in which this process computed; 1 where the trial was short:
+    then lanes wait for each other's Python."""
     pixels = np.random.default_rng(0).integers(0, 256, (plan.batch, *shape), np.uint8)
     session.run(pixels, _nobody_stops)  # warm-up: the first run of a shape plans its memory
     counts = [0] * plan.lanes
     failures: list[AppError] = []
-    started_s = time.perf_counter()
+    started_s, used_s = time.perf_counter(), time.process_time()
 
     def run_lane(lane: int) -> None:
         try:
@@ -225,7 +287,9 @@ def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int])
         thread.join()
     if failures:
         raise failures[0]
-    return sum(counts) * plan.batch / (time.perf_counter() - started_s)
+    took_s, used_s = time.perf_counter() - started_s, time.process_time() - used_s
+    is_short = min(counts) >= _ENOUGH_RUNS
+    return sum(counts) * plan.batch / took_s, 1.0 if is_short else used_s / (took_s * plan.lanes)
 
 
 def _lane(
