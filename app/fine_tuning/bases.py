@@ -83,7 +83,7 @@ def find_encoder(principal: Principal, spec: TrainSpec, base: Base, registry: Re
         raise UnknownModel(spec.encoder, fitting(), param="encoder")
     if found.architecture.timm != wanted:
         what = f"{base.reference} is over {wanted}; {found.reference} is a {found.architecture.timm}."
-        raise InvalidSpec(what, param="encoder", hint=_fitting_hint(fitting(), wanted, found))
+        raise InvalidSpec(what, param="encoder", hint=_fitting_hint(fitting(), found))
     return found.reference
 
 
@@ -124,10 +124,10 @@ def _named(fitting: Sequence[str]) -> str:
     return f"These can be: {', '.join(fitting[:_SHOWN])}." if fitting else "No model here is fit for it yet."
 
 
-def _fitting_hint(fitting: Sequence[str], wanted: str, found: Base) -> str:
-    models = f"Of {wanted} are: {', '.join(fitting[:_SHOWN])}." if fitting else f"No model is of {wanted}."
+def _fitting_hint(fitting: Sequence[str], found: Base) -> str:
     over = [row.id for row in ARCHITECTURES if row.encoder == found.architecture.timm]
-    return f"{models} Over {found.architecture.timm}: {', '.join(over[:_SHOWN])}." if over else models
+    more = f" Over {found.architecture.timm}: {', '.join(over[:_SHOWN])}." if over else ""
+    return _named(fitting) + more
 
 
 def _trainable(

@@ -12,7 +12,7 @@ from app.errors import NotServable
 from app.registry.finding import find_version
 from app.registry.service import Registry
 from app.registry.verification import require_database
-from app.runtime.plan import DECODE_S, Plan, machine_key, measure_plan, serving_cores
+from app.runtime.plan import Plan, machine_key, measure_for, serving_cores
 from app.runtime.providers import Providers
 from app.runtime.tunings import TuningStore
 from app.settings import Settings
@@ -51,13 +51,10 @@ def tune(settings: Settings, text: str) -> Tuning:
         cores, providers = serving_cores(settings.cpu_threads), Providers.of(settings)
         store, machine = TuningStore(database), machine_key(cores, providers)
         before, tried = store.find(artifact.sha256, machine), list[Plan]()
-        size = version.manifest.preprocessing
-        chosen = measure_plan(
+        chosen = measure_for(
+            version.manifest,
             objects.fetch(SYSTEM, artifact.sha256),
-            shape=(size.height, size.width, 3),
             cores=cores,
-            max_batch=version.manifest.max_batch,
-            decode_s=DECODE_S if version.manifest.tiles is None else 0.0,
             tell=tried.append,
             providers=providers,
         )

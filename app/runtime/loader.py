@@ -14,7 +14,7 @@ from app.observability.metrics import Metrics
 from app.registry.snapshot import ServingOptions, VersionFacts
 from app.runtime.engine import Engine, EngineFacts
 from app.runtime.footprint import Footprint, Weighing
-from app.runtime.plan import DECODE_S, MOST_ON_GPU, Plan, machine_key, measure_plan, serving_cores
+from app.runtime.plan import MOST_ON_GPU, Plan, machine_key, measure_for, serving_cores
 from app.runtime.providers import Providers, prepare
 from app.runtime.session import OnnxSession
 from app.runtime.tunings import TuningStore
@@ -176,14 +176,7 @@ class Loader:
         is_weighed = self.may_measure.is_set()
         providers = _for_manifest(self._providers, manifest)
         if plan is None:
-            plan = measure_plan(
-                candidate.path,
-                shape=_full_shape(manifest),
-                cores=self._cores,
-                max_batch=manifest.max_batch,
-                decode_s=DECODE_S if manifest.tiles is None else 0.0,
-                providers=providers,
-            )
+            plan = measure_for(manifest, candidate.path, cores=self._cores, providers=providers)
             self._tunings.keep(candidate.sha256, self._machine, plan)
             _log.info("plan measured", model=candidate.label, **plan.as_row())
         manifest, plan = self._served(manifest, plan, candidate.options)

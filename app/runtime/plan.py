@@ -28,6 +28,7 @@ from app.errors import AppError, OutOfMemory
 from app.registry.snapshot import ServingOptions
 from app.runtime.providers import ON_CPU, Providers
 from app.runtime.session import OnnxSession, runtime_name
+from models.manifest import Manifest
 
 _TRIAL_S = 0.12
 """Time per candidate and pass, seconds. Each lane runs at least once a pass."""
@@ -41,9 +42,9 @@ _MOST_PASSES = 4
 _CALM = 0.9
 """Share of their cores that lanes of one thread get when nothing else runs."""
 DECODE_S = 0.002
-"""What it takes a lane to decode a photograph of half a megapixel or less, about."""
+"""What it takes a lane to decode a photograph of 512 x 512 pixels, about."""
 _AS_GOOD = 0.95
-"""Of the fastest; the machine drifts by as much between two trials."""
+"""Of the fastest: two trials of one plan differ by as much, and more."""
 _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
@@ -180,13 +181,33 @@ def measure_plan(
         trials.close()
 
 
+def measure_for(
+    manifest: Manifest,
+    path: Path,
+    *,
+    cores: int,
+    tell: Callable[[Plan], None] = _tell_nobody,
+    providers: Providers = ON_CPU,
+) -> Plan:
+    """`measure_plan` for the inputs that a manifest states; windows have been decoded when they come."""
+    size = manifest.preprocessing
+    return measure_plan(
+        path,
+        shape=(size.height, size.width, 3),
+        cores=cores,
+        max_batch=manifest.max_batch,
+        decode_s=DECODE_S if manifest.tiles is None else 0.0,
+        tell=tell,
+        providers=providers,
+    )
+
+
 class _Trials:
     """Sessions of one graph by their threads, and the best that was measured of each plan."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], providers: Providers) -> None:
         self._path, self._shape, self._providers = path, shape, providers
         self._sessions: dict[int, OnnxSession] = {}
-        self._wide: OnnxSession | None = None
         self._best: dict[Plan, float] = {}
         self._too_large: set[Plan] = set()
 
@@ -221,20 +242,23 @@ class _Trials:
     def lone_gain(self, threads: int, cores: int) -> float:
         """How many times faster one image runs on all cores, when nothing else runs: the median of runs in
         turns."""
-        self._wide = OnnxSession(self._path, threads=cores, spins=True)
+        narrow, wide = self._session(threads), OnnxSession(self._path, threads=cores, spins=True)
         pixels = np.random.default_rng(0).integers(0, 256, (1, *self._shape), np.uint8)
         gains: list[float] = []
         until_s = time.perf_counter() + _LONE_TRIAL_S
-        while len(gains) < _LONE_RUNS and (len(gains) < _LEAST_LONE_RUNS or time.perf_counter() < until_s):
-            narrow_s, wide_s = (_seconds(one, pixels) for one in (self._session(threads), self._wide))
-            gains.append(narrow_s / wide_s)
+        try:
+            while len(gains) < _LONE_RUNS and (
+                len(gains) < _LEAST_LONE_RUNS or time.perf_counter() < until_s
+            ):
+                gains.append(_seconds(narrow, pixels) / _seconds(wide, pixels))
+        finally:
+            wide.close()
         return median(gains)
 
     def close(self) -> None:
         """Give the memory back."""
-        for session in (*self._sessions.values(), self._wide):
-            if session is not None:
-                session.close()
+        for session in self._sessions.values():
+            session.close()
 
     def _session(self, threads: int) -> OnnxSession:
         if threads not in self._sessions:

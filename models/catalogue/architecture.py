@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from models.catalogue.row import Row
+from models.catalogue.row import Kind, Row
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -14,6 +14,7 @@ LITE_MEAN, LITE_STD = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 class Architecture(Row):
     """A network. Means and standard deviations are in units of 0..255."""
 
+    kind: Kind = Kind.ARCHITECTURE
     timm: str
     """timm's name of the network, or ours."""
     family: str

@@ -15,20 +15,19 @@ from models.catalogue.architecture import (
     network_row,
 )
 from models.catalogue.restorers import RESTORERS
-from models.catalogue.row import Kind, Proof
+from models.catalogue.row import Proof
 from models.catalogue.segmenters import SEGMENTERS
 from models.manifest import Task
 
 _RESNET = Architecture(
     id="resnet18",
     name="resnet18",
-    kind=Kind.ARCHITECTURE,
     tasks=frozenset({Task.CLASSIFICATION}),
     builder="models.build.timm_:build_convolutional",
-    licence="Apache-2.0",
     paper="He et al. 2015, Deep Residual Learning for Image Recognition",
-    proof=Proof.SERVES,
     timm="resnet18",
+    licence="Apache-2.0",
+    proof=Proof.SERVES,
     family="resnet",
     image_size=224,
     side_multiple=1,

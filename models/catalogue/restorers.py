@@ -1,18 +1,17 @@
 """Networks of super-resolution."""
 
 from models.catalogue.architecture import Architecture, network_row
-from models.catalogue.row import Kind, Proof
+from models.catalogue.row import Proof
 from models.manifest import Task
 
 _SRCNN = Architecture(
     id="srcnn",
     name="srcnn",
-    kind=Kind.ARCHITECTURE,
     tasks=frozenset({Task.SUPER_RESOLUTION}),
     builder="models.build.restorers:build_srcnn",
+    timm="srcnn",
     licence="Apache-2.0",
     proof=Proof.SERVES,
-    timm="srcnn",
     family="srcnn",
     image_size=96,
     smallest_size=24,

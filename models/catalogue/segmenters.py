@@ -1,18 +1,17 @@
 """Networks of segmentation; their names are ours, METHOD_ENCODER where the encoder is timm's."""
 
 from models.catalogue.architecture import HALF, LITE_MEAN, LITE_STD, Architecture, method_row, network_row
-from models.catalogue.row import Kind, Proof
+from models.catalogue.row import Proof
 from models.manifest import Task
 
 _UNET = Architecture(
     id="unet",
     name="unet",
-    kind=Kind.ARCHITECTURE,
     tasks=frozenset({Task.SEGMENTATION}),
     builder="models.build.unet:build_unet",
+    timm="unet",
     licence="Apache-2.0",
     proof=Proof.SERVES,
-    timm="unet",
     family="unet",
     image_size=224,
     side_multiple=16,

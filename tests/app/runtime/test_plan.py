@@ -18,7 +18,7 @@ def graph(tmp_path):
 
 
 class Machine:
-    """Measures as it is told; other work takes two thirds of the first trials, and of lanes most."""
+    """Measures as it is told; other work takes two thirds of the first trials."""
 
     def __init__(self, *, busy_trials, lanes=None, threads=None):
         self.trials = 0
