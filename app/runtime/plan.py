@@ -4,8 +4,8 @@ Small graphs scale by lanes (one thread each), large ones sometimes by threads; 
 batch size on, differs per graph and machine. A short measurement at first load decides and the row in
 `tunings` remembers, keyed by the model file's hash and the machine.
 
-    passes over the grid, lanes and threads in turns ─► the best of each ─► and decoding ─► the plan
-      └ again, if other work took processor time       └ a lane does it by itself
+    passes over the grid, lanes and threads in turns ─► the best of each ─► and decoding, ─► the plan
+      └ again, if other work took processor time                            hand-over
 
 A first load often falls into a start, when other processes are busy: a plan that was measured against them
 would be kept for good.
@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from threading import Thread
@@ -43,17 +44,20 @@ _CALM = 0.9
 """Share of their cores that lanes of one thread get when nothing else runs."""
 DECODE_S = 0.002
 """What it takes a lane to decode a photograph of 512 x 512 pixels, about."""
+HAND_OVER_S = 0.001
+"""What a batch costs besides, however many inputs it has: lanes and the event loop are woken, and have their
+caches full of something else. Measured on a busy service (docs/costs.md)."""
 _AS_GOOD = 0.95
 """Of the fastest: two trials of one plan differ by as much, and more."""
 _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
 _LARGEST_SECOND_COPY_BYTES = 512 * 2**20
-_LONE_RUNS = 15
+_LONE_RUNS = 31
 _LEAST_LONE_RUNS = 2
 _LONE_TRIAL_S = 0.5
 """Of runs that take long a few say enough: once comparing has taken this long, seconds, it ends."""
-_METHOD = "3"
+_METHOD = "4"
 """Raised when plans are made differently, so that stored ones are measured again."""
 MOST_ON_GPU = 64
 """Inputs per run that are tried there at most."""
@@ -81,9 +85,9 @@ class Plan:
         return inputs * self.lanes / self.images_per_s if self.images_per_s else 0.0
 
     def served_per_s(self, decode_s: float) -> float:
-        """Inputs per second where a lane decodes the pictures of a batch, one after the other, before it runs
+        """Inputs per second where a lane takes a batch, decodes its pictures, one after the other, and runs
         it."""
-        return self.lanes / (self.run_s() + decode_s)
+        return self.lanes / (self.run_s() + decode_s + HAND_OVER_S / self.batch)
 
     def within(self, longest_run_s: float) -> "Plan":
         """The same with no larger batches than run in that time, though at least of one."""
@@ -267,16 +271,14 @@ class _Trials:
 
 
 def _choose(measured: list[Plan], decode_s: float) -> Plan:
-    """Of the plans that serve as fast as the fastest, the largest batch while runs stay short, else the
-    smallest.
-
-    Each hand-over between the event loop and a lane costs the same for one image as for eight.
+    """Of the plans that serve about as fast as the fastest, the fastest whose runs are short; if all take
+    long, the smallest batch.
     """
     fastest = max(plan.served_per_s(decode_s) for plan in measured)
     good = [plan for plan in measured if plan.served_per_s(decode_s) >= fastest * _AS_GOOD]
     short = [plan for plan in good if plan.run_s(plan.batch) <= _SHORT_RUN_S]
     if short:
-        return max(short, key=lambda plan: plan.batch)
+        return max(short, key=lambda plan: plan.served_per_s(decode_s))
     return min(good, key=lambda plan: plan.batch)
 
 
@@ -291,18 +293,18 @@ def _seconds(session: OnnxSession, pixels: NDArray[np.uint8]) -> float:
 
 
 def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int]) -> tuple[float, float]:
-    """The pace, and the share of their time in which lanes computed; 1 where the trial was short: then they
-    wait for each other's Python."""
+    """The pace by the median run, and the share of their time in which lanes computed; 1 where the trial was
+    short: then they wait for each other's Python."""
     pixels = np.random.default_rng(0).integers(0, 256, (plan.batch, *shape), np.uint8)
     session.run(pixels, _nobody_stops)  # warm-up: the first run of a shape plans its memory
-    counts = [0] * plan.lanes
+    runs: list[list[float]] = [[] for _ in range(plan.lanes)]
     shares: list[float] = []
     failures: list[AppError] = []
     started_s = time.perf_counter()
 
     def run_lane(lane: int) -> None:
         try:
-            shares.append(_lane(session, pixels, counts, lane, started_s))
+            shares.append(_lane(session, pixels, runs, lane, started_s))
         except AppError as error:
             failures.append(error)
 
@@ -313,23 +315,24 @@ def _images_per_s(session: OnnxSession, plan: Plan, shape: tuple[int, int, int])
         thread.join()
     if failures:
         raise failures[0]
-    pace = sum(counts) * plan.batch / (time.perf_counter() - started_s)
-    return pace, 1.0 if min(counts) >= _ENOUGH_RUNS else min(shares)
+    pace = plan.lanes * plan.batch / median(chain.from_iterable(runs))
+    return pace, 1.0 if min(map(len, runs)) >= _ENOUGH_RUNS else min(shares)
 
 
 def _lane(
-    session: OnnxSession, pixels: NDArray[np.uint8], counts: list[int], lane: int, started_s: float
+    session: OnnxSession, pixels: NDArray[np.uint8], runs: list[list[float]], lane: int, started_s: float
 ) -> float:
-    """Run until it is enough; the share of that time that this thread computed."""
+    """Run until it is enough, noting the seconds of each run; the share of that time that this thread
+    computed."""
+    own = runs[lane]
     begun_s, used_s = time.perf_counter(), time.thread_time()
-    while not counts[lane] or not _is_enough(counts, time.perf_counter() - started_s):
-        session.run(pixels, _nobody_stops)
-        counts[lane] += 1
+    while not own or not _is_enough(runs, time.perf_counter() - started_s):
+        own.append(_seconds(session, pixels))
     return (time.thread_time() - used_s) / (time.perf_counter() - begun_s)
 
 
-def _is_enough(counts: list[int], seconds: float) -> bool:
-    return seconds > (_SHORT_TRIAL_S if min(counts) >= _ENOUGH_RUNS else _TRIAL_S)
+def _is_enough(runs: list[list[float]], seconds: float) -> bool:
+    return seconds > (_SHORT_TRIAL_S if min(map(len, runs)) >= _ENOUGH_RUNS else _TRIAL_S)
 
 
 def _nobody_stops(_: Callable[[], None]) -> bool:
