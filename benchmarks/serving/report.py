@@ -24,6 +24,7 @@ NAMES = {
 PEERS = ("fastapi", "litserve", "bentoml")
 AT = 32
 """Connections at which the ratios are compared."""
+MANY = 128
 Cell = dict[str, Any]
 
 
@@ -81,6 +82,12 @@ class Run:
 
         return self.paired(model, (server, "limit", "empty"), AT, share)
 
+    def many_to_some(self, model: str, server: str) -> float | None:
+        """Pace at many connections over that at fewer: median over the rounds of what was formed in each."""
+        some, many = (self.cells(model, server, count) for count in (AT, MANY))
+        ratios = [b["images_per_s"] / a["images_per_s"] for a, b in zip(some, many, strict=False)]
+        return median(ratios) if ratios else None
+
 
 def _number(value: float | None, form: str = ".3g") -> str:
     if value is None:
@@ -130,14 +137,13 @@ def _promises(run: Run, model: str) -> Iterator[str]:
     yield f"- of the limit at {AT} connections: **{_number(share, '.3f')}**{least[0]}"
     floor = run.of_floor(model, "athanor")
     yield f"- of the floor that the empty route allows at {AT}: **{_number(floor, '.3f')}**{least[1]}"
-    own = run.value(model, "athanor", AT, "p99_ms")
+    p99_ms = run.value(model, "athanor", AT, "p99_ms")
     peers = {name: run.value(model, name, AT, "p99_ms") for name in PEERS if name in run.servers(model)}
     listed = ", ".join(f"{NAMES[name]} {_number(value)}" for name, value in peers.items())
-    yield f"- p99 at {AT}: **{_number(own)} ms**; {listed}"
-    many = run.value(model, "athanor", 128, "images_per_s")
-    some = run.value(model, "athanor", AT, "images_per_s")
-    if many and some:
-        yield f"- 128 connections against {AT}: **{many / some:.3f}**"
+    yield f"- p99 at {AT}: **{_number(p99_ms)} ms**; {listed}"
+    own, top = run.many_to_some(model, "athanor"), run.many_to_some(model, "limit")
+    if own and top:
+        yield f"- {MANY} connections against {AT}: **{own:.3f}**; meanwhile the limit {top:.3f}"
     pair = "athanor", "limit"
     added = run.paired(model, pair, 1, lambda own, top: own["p50_ms"] - top["decode_and_run_ms"])
     yield f"- p50 at 1 connection over decode + run by the limit's threads: **{_number(added, '+.2f')} ms**"

@@ -291,7 +291,7 @@ def _parse() -> argparse.Namespace:
     add("--rounds", type=int, default=3)
     add("--warm", type=float, default=1, help="seconds before each cell's window opens")
     add("--grid-seconds", type=float, default=2, help="of each configuration that is tried")
-    add("--connections", type=int, nargs="+", default=[32, 1, 8, 128])
+    add("--connections", type=int, nargs="+", default=[32, 128, 8, 1])
     add("--turns", type=int, default=12, help="of one connection, a second per server each")
     add("--models", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     servers = ["athanor", "empty", "bare", "fastapi", "litserve", "bentoml"]
