@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     objects_endpoint: str = ""
     """Endpoint of an S3-compatible server, for example `http://minio:9000`. Empty: the provider's own."""
 
+    object_cache_bytes: int = Field(default=50 * 2**30, ge=0)
+    """Most that copies of remote objects take on this machine's disk, bytes; those used within a day stay
+    even so."""
+
     host: str = "127.0.0.1"
     """Address the gateway binds. Anything but loopback needs a key."""
 

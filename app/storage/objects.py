@@ -20,6 +20,7 @@ from app.access.principal import Principal
 from app.errors import NotFound, ObjectDamaged, StorageUnavailable
 from app.settings import Settings
 from app.storage.backends import CHUNK_BYTES, Backend, FolderBackend, RemoteBackend
+from app.storage.cache import ObjectCache
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -40,9 +41,10 @@ class _Damaged(OSError):
 class ObjectStore:
     """The one door to objects. Blocking; safe to share between threads."""
 
-    def __init__(self, backend: Backend, *, cache_dir: Path) -> None:
+    def __init__(self, backend: Backend, *, cache: ObjectCache) -> None:
         self._backend = backend
-        self._cache = FolderBackend(cache_dir)
+        self._cache = cache
+        """Of objects that are not files of this machine."""
         # Which files were checked, and what they looked like then: (inode, bytes, mtime in ns).
         self._verified: dict[str, tuple[int, int, int]] = {}
 
@@ -65,7 +67,8 @@ class ObjectStore:
                 backend = RemoteBackend(_s3(url, settings.objects_endpoint))
             case scheme:
                 raise ValueError(f"objects_url: {scheme}:// is not one of s3://, file://, memory://")
-        return cls(backend, cache_dir=settings.data_dir / "cache" / "objects")
+        cache_dir = settings.data_dir / "cache" / "objects"
+        return cls(backend, cache=ObjectCache(cache_dir, limit_bytes=settings.object_cache_bytes))
 
     def put_file(self, principal: Principal, path: Path, *, move: bool = False) -> Stored:
         """Keep a file's bytes. `move=True` gives the file away: it is gone afterwards, and not copied if
@@ -113,7 +116,8 @@ class ObjectStore:
 
     def fetch(self, principal: Principal, sha256: str) -> Path:
         """A local file with these bytes, for reading only. Its hash is checked at this process's first
-        fetch, and again if the file has changed since. Remote objects are downloaded once."""
+        fetch, and again if the file has changed since. Remote objects are downloaded; the copy is kept for
+        a day, and longer while there is room."""
         key = _key(principal, sha256)
         with _reported("read"):
             path = self._backend.path(key)
@@ -137,12 +141,10 @@ class ObjectStore:
         self._verified.pop(key, None)
 
     def _downloaded(self, key: str, sha256: str) -> Path:
-        path = self._cache.path(key)
-        assert path is not None
-        if self._cache.size(key) is None:
-            chunks = _checked(self._backend.open(key), sha256)
-            self._cache.put(key, chunks, size_bytes=self._backend.size(key) or 0)
-        return path
+        if (path := self._cache.find(key)) is not None:
+            return path
+        chunks = _checked(self._backend.open(key), sha256)
+        return self._cache.put(key, chunks, size_bytes=self._backend.size(key) or 0)
 
     def _verify(self, path: Path, key: str, sha256: str) -> None:
         with path.open("rb") as file:

@@ -14,6 +14,7 @@ import pytest
 from app.access.principal import Principal
 from app.errors import NotFound, StorageUnavailable
 from app.settings import Settings
+from app.storage.cache import ObjectCache
 from app.storage.objects import ObjectStore
 
 ALICE = Principal(tenant_id="alice")
@@ -142,7 +143,8 @@ def test_tenants_do_not_see_each_other(store):
 def test_damaged_bytes_are_refused_and_can_be_put_again(place):
     stored = place.store.put_bytes(ALICE, b"a" * 3_000_000)
     place.overwrite(ALICE, stored.sha256, b"a" * 2_999_999 + b"b")
-    reader = ObjectStore(place.store._backend, cache_dir=place.settings.data_dir / "other")
+    cache = ObjectCache(place.settings.data_dir / "other", limit_bytes=0)
+    reader = ObjectStore(place.store._backend, cache=cache)
     for act in (reader.fetch, reader.read):
         with pytest.raises(StorageUnavailable, match="do not match"):
             act(ALICE, stored.sha256)

@@ -62,6 +62,37 @@ def test_a_damaged_cache_is_filled_again(remote):
         assert reader.fetch(SYSTEM, stored.sha256).read_bytes() == b"graph"
 
 
+def test_copies_that_were_used_longest_ago_leave_when_there_is_no_room(remote):
+    store, settings = remote
+    small = ObjectStore.from_settings(settings.model_copy(update={"object_cache_bytes": 2500}))
+    hashes = [store.put_bytes(SYSTEM, bytes([number]) * 1000).sha256 for number in range(4)]
+    paths = [small.fetch(SYSTEM, sha256) for sha256 in hashes[:3]]
+    assert all(path.exists() for path in paths)  # more than may stay, but all were used just now
+    for hours, path in zip((30, 40, 50), paths, strict=True):
+        last_used(path, hours)
+    assert small.fetch(SYSTEM, hashes[2]) == paths[2]  # used again
+    newcomer = small.fetch(SYSTEM, hashes[3])
+    assert [path.exists() for path in (*paths, newcomer)] == [False, False, True, True]
+    assert small.fetch(SYSTEM, hashes[0]).read_bytes() == bytes(1000)
+
+
+def test_what_is_open_is_read_to_its_end_though_its_copy_leaves(remote):
+    store, settings = remote
+    none = ObjectStore.from_settings(settings.model_copy(update={"object_cache_bytes": 0}))
+    old, new = (store.put_bytes(SYSTEM, data).sha256 for data in (b"old", b"new"))
+    path = none.fetch(SYSTEM, old)
+    with path.open("rb") as file:
+        last_used(path, 25)
+        none.fetch(SYSTEM, new)
+        assert not path.exists()
+        assert file.read() == b"old"
+
+
+def last_used(path, hours_ago):
+    """Says so, and leaves alone when it was written."""
+    os.utime(path, ns=(time.time_ns() - hours_ago * 3600 * 10**9, path.stat().st_mtime_ns))
+
+
 def test_deleting_empties_the_cache_too(remote):
     store, _ = remote
     stored = store.put_bytes(SYSTEM, b"graph")
