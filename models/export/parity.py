@@ -140,7 +140,7 @@ def compare_samples(
             drift=None if drifts is None else float(drifts[position]),
             cosine=_cosine(passes[0][position], expected),
             expected=reference.labels[position],
-            got=codec.encode(passes[0][position], 1)[0].label if isinstance(codec, NamingCodec) else "",
+            got=codec.encode(passes[0][position], 1)[0]["label"] if isinstance(codec, NamingCodec) else "",
             is_decided=isinstance(codec, NamingCodec) and _is_decided(expected, 2 * worst),
             kept=_kept(codec, passes[0][position], reference, position),
             outputs=passes[0][position],
@@ -153,7 +153,7 @@ def kept_of(codec: Codec, outputs: NDArray[np.float32], before: NDArray[np.float
     """How much the outputs of one picture keep of what was given before. Raises ValueError for what is not
     finite."""
     if isinstance(codec, NamingCodec):
-        said, wanted = (codec.encode(logits, 1)[0].label for logits in (outputs, before))
+        said, wanted = (codec.encode(logits, 1)[0]["label"] for logits in (outputs, before))
         return Kept(float(said == wanted))
     if isinstance(codec, DecidingCodec):
         masks, expected = codec.decisions(outputs), codec.decisions(before)
@@ -169,7 +169,7 @@ def _kept(codec: Codec, outputs: NDArray[np.float32], reference: Reference, at: 
     if (reference.least_psnr_db if makes_pictures else reference.least_same_label) is None:
         return Kept()
     if isinstance(codec, NamingCodec):
-        return Kept(float(codec.encode(outputs, 1)[0].label == reference.labels[at]))
+        return Kept(float(codec.encode(outputs, 1)[0]["label"] == reference.labels[at]))
     kept = kept_of(codec, outputs, reference.logits[at])
     return kept if reference.least_iou is not None else kept._replace(overlap=None)
 

@@ -1,8 +1,8 @@
 """Classification: encoded image → uint8 tensor (see `fitting`); logits → labelled scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from models.tasks.fitting import ImageFitter
 from models.tasks.image_facts import ImageLimits
 
 
-@dataclass(slots=True)
-class Prediction:
-    """One label and its share of the soft-max, 0..1. Not frozen: each request makes several."""
+class Prediction(TypedDict):
+    """One label and its share of the soft-max, 0..1. Each request makes several, and JSON of them: nothing is
+    sooner made."""
 
     label: str
     score: float
@@ -65,7 +65,10 @@ class ClassificationCodec(ImageFitter):
             row, column = divmod(place, logits.shape[1])
             candidates[row].append((-logit, column, share))
         return [
-            [Prediction(self._labels[index], share / total) for _, index, share in sorted(row)[:top_k]]
+            [
+                {"label": self._labels[index], "score": share / total}
+                for _, index, share in sorted(row)[:top_k]
+            ]
             if isfinite(high)
             else ValueError("the logits are not finite")
             for row, total, high, top_k in zip(candidates, totals, highest.tolist(), top_ks, strict=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.manifest import Manifest, Preprocessing, Task
-from models.tasks.classification import ClassificationCodec, Prediction
+from models.tasks.classification import ClassificationCodec
 from models.tasks.images import ImageError, ImageLimits
 from tests.corpus.flag import BLUE, GREEN, RED, SAND, exif, flag, saved
 from tests.corpus.malformed import malformed_images
@@ -169,20 +169,22 @@ def test_scores_are_the_softmax_of_the_highest_logits_in_order() -> None:
     predictions = codec().encode(np.array([1, 3, 2], np.float32), 2)
 
     whole = exp(1) + exp(3) + exp(2)
-    assert [prediction.label for prediction in predictions] == ["b", "c"]
-    assert [prediction.score for prediction in predictions] == pytest.approx([exp(3) / whole, exp(2) / whole])
-    assert all(type(prediction.score) is float for prediction in predictions)
+    assert [prediction["label"] for prediction in predictions] == ["b", "c"]
+    assert [prediction["score"] for prediction in predictions] == pytest.approx(
+        [exp(3) / whole, exp(2) / whole]
+    )
+    assert all(type(prediction["score"]) is float for prediction in predictions)
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4, 3e38])
 def test_softmax_is_stable_for_extreme_logits(shift: float) -> None:
     low, zero, one = codec().encode(np.array([-100, 0, 1], np.float32), 3)[::-1]
-    assert (low.label, zero.label, one.label) == ("a", "b", "c")
-    assert one.score == pytest.approx(exp(1) / (1 + exp(1)))
-    assert 0 < low.score < 1e-43
+    assert (low["label"], zero["label"], one["label"]) == ("a", "b", "c")
+    assert one["score"] == pytest.approx(exp(1) / (1 + exp(1)))
+    assert 0 < low["score"] < 1e-43
 
     predictions = codec().encode(np.array([shift, shift, shift], np.float32), 3)
-    assert [prediction.score for prediction in predictions] == pytest.approx([1 / 3] * 3)
+    assert [prediction["score"] for prediction in predictions] == pytest.approx([1 / 3] * 3)
 
 
 def test_equal_logits_come_in_index_order_also_at_the_border() -> None:
@@ -192,17 +194,38 @@ def test_equal_logits_come_in_index_order_also_at_the_border() -> None:
 
     predictions = codec(labels).encode(logits, 5)
 
-    assert [prediction.label for prediction in predictions] == ["20", "700", "0", "1", "2"]
+    assert [prediction["label"] for prediction in predictions] == ["20", "700", "0", "1", "2"]
+
+
+@pytest.mark.parametrize("labels", [1, 7, 40, 41, 328, 1000, 1003])
+def test_of_however_many_labels_the_likeliest_are_named(labels: int) -> None:
+    """Also where they are neighbours, at either end, and equal."""
+    random = np.random.default_rng(labels)
+    logits = random.normal(size=(6, labels)).astype(np.float32)
+    logits[1].sort()
+    logits[2] = logits[1, ::-1]
+    logits[3] = random.integers(0, 3, labels)
+    logits[4] = -np.inf
+    logits[4, -1] = 0
+    logits[5] = logits[0].round(1)
+    top_ks = [5, 1, 3, 2, 4, 5]
+    names = tuple(map(str, range(labels)))
+
+    rows = codec(names).encode_batch(logits, top_ks)
+
+    for row, numbers, top_k in zip(rows, logits, top_ks, strict=True):
+        best = sorted(range(labels), key=lambda index: (-numbers[index], index))[:top_k]
+        assert [prediction["label"] for prediction in row] == [str(index) for index in best]
 
 
 def test_top_k_beyond_the_labels_gives_all_of_them() -> None:
     predictions = codec().encode(np.array([0, 0, 0], np.float32), 10)
 
-    assert predictions == [Prediction(label, pytest.approx(1 / 3)) for label in "abc"]
+    assert predictions == [{"label": label, "score": pytest.approx(1 / 3)} for label in "abc"]
 
 
 def test_a_masked_logit_scores_zero_and_broken_ones_are_an_error() -> None:
-    assert codec().encode(np.array([-np.inf, 0, 0], np.float32), 3)[-1] == Prediction("a", 0.0)
+    assert codec().encode(np.array([-np.inf, 0, 0], np.float32), 3)[-1] == {"label": "a", "score": 0.0}
     for broken in ([np.nan, 0, 0], [np.inf, 0, 0], [0, 0]):
         with pytest.raises(ValueError, match="logits"):
             codec().encode(np.array(broken, np.float32), 1)
@@ -230,6 +253,6 @@ def test_a_batch_is_encoded_row_by_row_and_a_row_without_numbers_spoils_no_other
 
     assert rows[0] == three.encode(logits[0], 1)
     assert rows[2] == three.encode(logits[2], 3)
-    assert [prediction.label for prediction in rows[2]] == ["a", "b", "c"]
+    assert [prediction["label"] for prediction in rows[2]] == ["a", "b", "c"]
     assert isinstance(rows[1], ValueError)
     assert isinstance(rows[3], ValueError)

@@ -79,8 +79,8 @@ def test_photos_get_the_answers_they_are_known_for(answer, codec, session):
 
     best = codec.encode(session.run(image[np.newaxis])[0], 5)[0]
 
-    assert best.label == label
-    assert best.score == pytest.approx(score, abs=within)
+    assert best["label"] == label
+    assert best["score"] == pytest.approx(score, abs=within)
 
 
 def test_logits_equal_those_of_the_source_packages_own_network(lite0, codec, session):
