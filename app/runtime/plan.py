@@ -49,6 +49,8 @@ HAND_OVER_S = 0.001
 caches full of something else. Measured on a busy service (docs/costs.md)."""
 _AS_GOOD = 0.95
 """Of the fastest: two trials of one plan differ by as much, and more."""
+_AS_GOOD_FOR_LESS = 0.9
+"""Of the fastest, where runs take long: whoever comes meanwhile waits for a whole batch."""
 _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
@@ -274,12 +276,13 @@ def _choose(measured: list[Plan], decode_s: float) -> Plan:
     """Of the plans that serve about as fast as the fastest, the fastest whose runs are short; if all take
     long, the smallest batch.
     """
-    fastest = max(plan.served_per_s(decode_s) for plan in measured)
-    good = [plan for plan in measured if plan.served_per_s(decode_s) >= fastest * _AS_GOOD]
-    short = [plan for plan in good if plan.run_s(plan.batch) <= _SHORT_RUN_S]
-    if short:
-        return max(short, key=lambda plan: plan.served_per_s(decode_s))
-    return min(good, key=lambda plan: plan.batch)
+    paces = {plan: plan.served_per_s(decode_s) for plan in measured}
+    fastest = max(paces.values())
+    short = [plan for plan in measured if plan.run_s(plan.batch) <= _SHORT_RUN_S]
+    if good := [plan for plan in short if paces[plan] >= fastest * _AS_GOOD]:
+        return max(good, key=paces.__getitem__)
+    good = [plan for plan in measured if paces[plan] >= fastest * _AS_GOOD_FOR_LESS]
+    return min(good, key=lambda plan: (plan.batch, -paces[plan]))
 
 
 def _may_be_held_twice(path: Path, cores: int) -> bool:

@@ -73,9 +73,9 @@ def test_each_batch_is_handed_over_once_however_many_inputs_it_has(graph, monkey
     assert chosen.batch == 4
 
 
-def test_of_batches_that_take_long_the_smallest_that_is_as_good_is_taken(graph, monkeypatch):
+def test_of_batches_that_take_long_the_smallest_that_is_nearly_as_good_is_taken(graph, monkeypatch):
     """Whoever comes meanwhile waits for the whole of it."""
-    slow = {"lanes": {1: 23.1, 2: 23.1, 4: 23.6, 8: 23.9}, "threads": {1: 19.1, 2: 18.7, 4: 17.6, 8: 19.3}}
+    slow = {"lanes": {1: 23.1, 2: 23.1, 4: 25.3, 8: 25.5}, "threads": {1: 23.0, 2: 18.7, 4: 17.6, 8: 19.3}}
     chosen = measured(graph, Machine(busy_trials=0, **slow), monkeypatch)
     assert (chosen.lanes, chosen.batch) == (2, 1)
 
