@@ -1,9 +1,9 @@
 """A bare server: what HTTP costs in Python when next to nothing is done besides.
 
-Threads that share a listening socket, each with connections and a session of its own: it reads what has come,
-decodes up to a batch, runs it, answers. It takes any request with a length for a photograph and knows no
-routes, limits, deadlines, queues, logs, metrics or errors: no server to use, but a mark to measure by. Nor is
-it a bound: a connection stays with the thread that took it, and each session has one thread.
+Threads that get the connections in turns, each with a session of its own: it reads what has come, decodes up
+to a batch, runs it, answers. It takes any request with a length for a photograph and knows no routes, limits,
+deadlines, queues, logs, metrics or errors: no server to use, but a mark to measure by. Nor is it a bound: a
+connection stays with its thread, and each session has one thread.
 """
 
 import json
@@ -13,6 +13,7 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -45,23 +46,25 @@ class _Connection:
 
 @dataclass
 class _Lane:
-    listener: socket.socket
     batch: int
     connections: dict[int, _Connection] = field(default_factory=dict)
+    events: select.epoll = field(default_factory=select.epoll)
+
+    def take(self, accepted: socket.socket) -> None:
+        """Serve a connection; called from another thread."""
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connections[accepted.fileno()] = _Connection(accepted)
+        self.events.register(accepted, select.EPOLLIN)
 
     def run(self) -> None:
         """Serve for ever."""
         session = open_session(Path(os.environ["BENCH_MODEL"]), threads=1)
         images = np.empty((self.batch, SIDE, SIDE, 3), np.uint8)
-        events = select.epoll()
-        events.register(self.listener, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         waiting: list[tuple[_Connection, bytes]] = []
         while True:
-            for descriptor, _ in events.poll(0 if waiting else None):
-                if descriptor == self.listener.fileno():
-                    self._accept(events)
-                else:
-                    waiting += self._read(descriptor)
+            for descriptor, _ in self.events.poll(0 if waiting else None):
+                waiting += self._read(descriptor)
             taken, waiting = waiting[: self.batch], waiting[self.batch :]
             for (_, photo), image in zip(taken, images, strict=False):
                 decode_into(photo, image)
@@ -71,16 +74,6 @@ class _Lane:
                     body = json.dumps({"predictions": top_five(row)}).encode()
                     with suppress(OSError):  # its client has gone
                         connection.socket.send(_HEAD % len(body) + body)
-
-    def _accept(self, events: select.epoll) -> None:
-        try:
-            accepted, _ = self.listener.accept()
-        except BlockingIOError:  # the other lane was quicker
-            return
-        accepted.setblocking(False)
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.connections[accepted.fileno()] = _Connection(accepted)
-        events.register(accepted, select.EPOLLIN)
 
     def _read(self, descriptor: int) -> list[tuple[_Connection, bytes]]:
         connection = self.connections[descriptor]
@@ -99,11 +92,11 @@ class _Lane:
 def main() -> None:
     """Serve on BENCH_PORT."""
     listener = socket.create_server(("127.0.0.1", int(os.environ["BENCH_PORT"])), backlog=512)
-    listener.setblocking(False)
-    lanes = [_Lane(listener, int(os.environ["BENCH_BATCH"])) for _ in range(int(os.environ["BENCH_LANES"]))]
-    threads = [threading.Thread(target=lane.run) for lane in lanes]
-    for thread in threads:
-        thread.start()
+    lanes = [_Lane(int(os.environ["BENCH_BATCH"])) for _ in range(int(os.environ["BENCH_LANES"]))]
+    for lane in lanes:
+        threading.Thread(target=lane.run, daemon=True).start()
+    for lane in cycle(lanes):
+        lane.take(listener.accept()[0])
 
 
 if __name__ == "__main__":
