@@ -55,7 +55,9 @@ _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
 _LARGEST_SECOND_COPY_BYTES = 512 * 2**20
-_LONE_RUNS = 31
+_LONE_TRIES = 2
+"""All cores are to be free for it: if they were not, it looks worth less than it is."""
+_LONE_RUNS = 15
 _LEAST_LONE_RUNS = 2
 _LONE_TRIAL_S = 0.5
 """Of runs that take long a few say enough: once comparing has taken this long, seconds, it ends."""
@@ -180,8 +182,9 @@ def measure_plan(
         chosen = _choose(trials.measured, decode_s)
         held_twice = not providers.is_accelerated and _may_be_held_twice(path, cores)
         if held_twice and chosen.threads < cores:
-            gain = trials.lone_gain(chosen.threads, cores)
-            return replace(chosen, lone_threads=cores if gain >= _WORTH_A_COPY else 0)
+            gains = (trials.lone_gain(chosen.threads, cores) for _ in range(_LONE_TRIES))
+            is_worth_it = any(gain >= _WORTH_A_COPY for gain in gains)
+            return replace(chosen, lone_threads=cores if is_worth_it else 0)
         return chosen
     finally:
         trials.close()
@@ -273,14 +276,14 @@ class _Trials:
 
 
 def _choose(measured: list[Plan], decode_s: float) -> Plan:
-    """Of the plans that serve about as fast as the fastest, the fastest whose runs are short; if all take
-    long, the smallest batch.
+    """Of the plans that serve about as fast as the fastest, the largest batch while runs stay short; if all
+    take long, the smallest.
     """
     paces = {plan: plan.served_per_s(decode_s) for plan in measured}
     fastest = max(paces.values())
     short = [plan for plan in measured if plan.run_s(plan.batch) <= _SHORT_RUN_S]
     if good := [plan for plan in short if paces[plan] >= fastest * _AS_GOOD]:
-        return max(good, key=paces.__getitem__)
+        return max(good, key=lambda plan: (plan.batch, paces[plan]))
     good = [plan for plan in measured if paces[plan] >= fastest * _AS_GOOD_FOR_LESS]
     return min(good, key=lambda plan: (plan.batch, -paces[plan]))
 

@@ -68,8 +68,8 @@ def test_the_pace_with_decoding_is_that_of_lanes_that_do_one_after_the_other():
 
 def test_each_batch_is_handed_over_once_however_many_inputs_it_has(graph, monkeypatch):
     """So lone inputs must run a third faster than batches before they serve as fast: for short runs."""
-    nearly = {"lanes": {1: 720.0, 2: 660.0, 4: 650.0, 8: 600.0}}
-    chosen = measured(graph, Machine(busy_trials=0, **nearly), monkeypatch)
+    alone = {"lanes": {1: 720.0, 2: 600.0, 4: 600.0, 8: 500.0}}
+    chosen = measured(graph, Machine(busy_trials=0, **alone), monkeypatch)
     assert chosen.batch == 4
 
 
@@ -93,6 +93,20 @@ def test_the_pace_is_that_of_the_median_run(graph, monkeypatch):
     lane = Plan(lanes=1, threads=1, batch=2)
     pace, _ = plans._images_per_s(plans.OnnxSession(graph, threads=1), lane, (SIDE, SIDE, 3))
     assert pace == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "lone_threads"),
+    [([1.3], 2), ([1.0, 1.3], 2), ([1.0, 1.05], 0)],
+    ids=["at once", "later", "never"],
+)
+def test_whether_lone_inputs_get_all_cores_is_asked_again_before_it_is_denied(
+    graph, monkeypatch, gains, lone_threads
+):
+    told = iter(gains)
+    monkeypatch.setattr(plans._Trials, "lone_gain", lambda self, threads, cores: next(told))
+    assert measured(graph, Machine(busy_trials=0), monkeypatch).lone_threads == lone_threads
+    assert list(told) == []
 
 
 def test_every_plan_that_was_tried_is_told_once(graph, monkeypatch):
