@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     """Endpoint of an S3-compatible server, for example `http://minio:9000`. Empty: the provider's own."""
 
     object_cache_bytes: int = Field(default=50 * 2**30, ge=0)
-    """Most that copies of remote objects take on this machine's disk, bytes; those used within a day stay
+    """What copies of remote objects may take on this machine's disk, bytes; those fetched within a day stay
     even so."""
 
     host: str = "127.0.0.1"

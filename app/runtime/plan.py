@@ -44,13 +44,13 @@ _CALM = 0.9
 """Share of their cores that lanes of one thread get when nothing else runs."""
 DECODE_S = 0.002
 """What it takes a lane to decode a photograph of 512 x 512 pixels, about."""
-HAND_OVER_S = 0.001
+_HAND_OVER_S = 0.001
 """What a batch costs besides, however many inputs it has: lanes and the event loop are woken, and have their
-caches full of something else. Measured on a busy service (docs/costs.md)."""
+caches full of something else. About, and rather less than this: docs/costs.md."""
 _AS_GOOD = 0.95
 """Of the fastest: two trials of one plan differ by as much, and more."""
 _AS_GOOD_FOR_LESS = 0.9
-"""Of the fastest, where runs take long: whoever comes meanwhile waits for a whole batch."""
+"""Of the fastest, where all such runs are long: whoever comes meanwhile waits for a whole batch."""
 _SHORT_RUN_S = 0.05
 _WORTH_A_COPY = 1.1
 """A session of all cores for lone inputs must be this much faster, for it holds the weights again."""
@@ -61,7 +61,7 @@ _LONE_RUNS = 15
 _LEAST_LONE_RUNS = 2
 _LONE_TRIAL_S = 0.5
 """Of runs that take long a few say enough: once comparing has taken this long, seconds, it ends."""
-_METHOD = "4"
+_METHOD = "5"
 """Raised when plans are made differently, so that stored ones are measured again."""
 MOST_ON_GPU = 64
 """Inputs per run that are tried there at most."""
@@ -91,7 +91,7 @@ class Plan:
     def served_per_s(self, decode_s: float) -> float:
         """Inputs per second where a lane takes a batch, decodes its pictures, one after the other, and runs
         it."""
-        return self.lanes / (self.run_s() + decode_s + HAND_OVER_S / self.batch)
+        return self.lanes / (self.run_s() + decode_s + _HAND_OVER_S / self.batch)
 
     def within(self, longest_run_s: float) -> "Plan":
         """The same with no larger batches than run in that time, though at least of one."""
@@ -276,8 +276,8 @@ class _Trials:
 
 
 def _choose(measured: list[Plan], decode_s: float) -> Plan:
-    """Of the plans that serve about as fast as the fastest, the largest batch while runs stay short; if all
-    take long, the smallest.
+    """Of the plans with short runs that serve about as fast as the fastest of all, the largest batch. If
+    there are none, the smallest batch of the plans that are a tenth slower at most.
     """
     paces = {plan: plan.served_per_s(decode_s) for plan in measured}
     fastest = max(paces.values())

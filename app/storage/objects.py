@@ -5,6 +5,7 @@ bytes twice are one object. fetch/read/stream: bytes whose hash was checked, or 
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,12 +144,13 @@ class ObjectStore:
     def _downloaded(self, key: str, sha256: str) -> Path:
         if (path := self._cache.find(key)) is not None:
             return path
-        chunks = _checked(self._backend.open(key), sha256)
-        return self._cache.put(key, chunks, size_bytes=self._backend.size(key) or 0)
+        size_bytes = self._backend.size(key) or 0
+        self._cache.make_room(size_bytes)
+        return self._cache.put(key, _checked(self._backend.open(key), sha256), size_bytes=size_bytes)
 
     def _verify(self, path: Path, key: str, sha256: str) -> None:
         with path.open("rb") as file:
-            stat = path.stat()
+            stat = os.fstat(file.fileno())
             looks = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
             if self._verified.get(key) == looks:
                 return

@@ -25,6 +25,7 @@ PEERS = ("fastapi", "litserve", "bentoml")
 AT = 32
 """Connections at which the ratios are compared."""
 MANY = 128
+"""Connections of which it is asked whether they slow it down."""
 Cell = dict[str, Any]
 
 
@@ -84,8 +85,11 @@ class Run:
 
     def many_to_some(self, model: str, server: str) -> float | None:
         """Pace at many connections over that at fewer: median over the rounds of what was formed in each."""
-        some, many = (self.cells(model, server, count) for count in (AT, MANY))
-        ratios = [b["images_per_s"] / a["images_per_s"] for a, b in zip(some, many, strict=False)]
+        some, many = (
+            {cell["round"]: cell["images_per_s"] for cell in self.cells(model, server, count)}
+            for count in (AT, MANY)
+        )
+        ratios = [many[number] / some[number] for number in some.keys() & many.keys()]
         return median(ratios) if ratios else None
 
 
@@ -142,8 +146,8 @@ def _promises(run: Run, model: str) -> Iterator[str]:
     listed = ", ".join(f"{NAMES[name]} {_number(value)}" for name, value in peers.items())
     yield f"- p99 at {AT}: **{_number(p99_ms)} ms**; {listed}"
     own, top = run.many_to_some(model, "athanor"), run.many_to_some(model, "limit")
-    if own and top:
-        yield f"- {MANY} connections against {AT}: **{own:.3f}**; meanwhile the limit {top:.3f}"
+    if own:
+        yield f"- {MANY} connections against {AT}: **{own:.3f}**; meanwhile the limit {_number(top, '.3f')}"
     pair = "athanor", "limit"
     added = run.paired(model, pair, 1, lambda own, top: own["p50_ms"] - top["decode_and_run_ms"])
     yield f"- p50 at 1 connection over decode + run by the limit's threads: **{_number(added, '+.2f')} ms**"

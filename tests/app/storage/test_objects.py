@@ -62,18 +62,31 @@ def test_a_damaged_cache_is_filled_again(remote):
         assert reader.fetch(SYSTEM, stored.sha256).read_bytes() == b"graph"
 
 
-def test_copies_that_were_used_longest_ago_leave_when_there_is_no_room(remote):
+def test_the_copy_that_was_fetched_longest_ago_leaves_for_a_new_one(remote):
     store, settings = remote
-    small = ObjectStore.from_settings(settings.model_copy(update={"object_cache_bytes": 2500}))
+    small = ObjectStore.from_settings(settings.model_copy(update={"object_cache_bytes": 3000}))
     hashes = [store.put_bytes(SYSTEM, bytes([number]) * 1000).sha256 for number in range(4)]
     paths = [small.fetch(SYSTEM, sha256) for sha256 in hashes[:3]]
-    assert all(path.exists() for path in paths)  # more than may stay, but all were used just now
-    for hours, path in zip((30, 40, 50), paths, strict=True):
-        last_used(path, hours)
-    assert small.fetch(SYSTEM, hashes[2]) == paths[2]  # used again
+    for hours, path in zip((30, 50, 40), paths, strict=True):
+        last_fetched(path, hours)
     newcomer = small.fetch(SYSTEM, hashes[3])
-    assert [path.exists() for path in (*paths, newcomer)] == [False, False, True, True]
-    assert small.fetch(SYSTEM, hashes[0]).read_bytes() == bytes(1000)
+    assert [path.exists() for path in (*paths, newcomer)] == [True, False, True, True]
+    assert small.fetch(SYSTEM, hashes[1]).read_bytes() == bytes([1]) * 1000
+    assert [path.exists() for path in paths] == [True, True, False]
+
+
+def test_copies_stay_for_a_day_after_their_last_fetch_whatever_the_bound(remote):
+    store, settings = remote
+    none = ObjectStore.from_settings(settings.model_copy(update={"object_cache_bytes": 0}))
+    hashes = [store.put_bytes(SYSTEM, bytes([number])).sha256 for number in range(3)]
+    first, second = (none.fetch(SYSTEM, sha256) for sha256 in hashes[:2])
+    for path in (first, second):
+        last_fetched(path, 25)
+    written_ns = first.stat().st_mtime_ns
+    assert none.fetch(SYSTEM, hashes[0]) == first
+    assert first.stat().st_mtime_ns == written_ns  # or it would be hashed again
+    none.fetch(SYSTEM, hashes[2])
+    assert [path.exists() for path in (first, second)] == [True, False]
 
 
 def test_what_is_open_is_read_to_its_end_though_its_copy_leaves(remote):
@@ -82,13 +95,13 @@ def test_what_is_open_is_read_to_its_end_though_its_copy_leaves(remote):
     old, new = (store.put_bytes(SYSTEM, data).sha256 for data in (b"old", b"new"))
     path = none.fetch(SYSTEM, old)
     with path.open("rb") as file:
-        last_used(path, 25)
+        last_fetched(path, 25)
         none.fetch(SYSTEM, new)
         assert not path.exists()
         assert file.read() == b"old"
 
 
-def last_used(path, hours_ago):
+def last_fetched(path, hours_ago):
     """Says so, and leaves alone when it was written."""
     os.utime(path, ns=(time.time_ns() - hours_ago * 3600 * 10**9, path.stat().st_mtime_ns))
 
