@@ -14,7 +14,7 @@ from app.observability.metrics import Metrics
 from app.registry.snapshot import ServingOptions, VersionFacts
 from app.runtime.engine import Engine, EngineFacts
 from app.runtime.footprint import Footprint, Weighing
-from app.runtime.plan import MOST_ON_GPU, Plan, machine_key, measure_for, serving_cores
+from app.runtime.plan import MOST_ON_GPU, Plan, full_shape, machine_key, measure_for, serving_cores
 from app.runtime.providers import Providers, prepare
 from app.runtime.session import OnnxSession
 from app.runtime.tunings import TuningStore
@@ -29,19 +29,14 @@ _RETRY_AFTER_S = 2.0
 _log = structlog.get_logger(__name__)
 
 
-def _full_shape(manifest: Manifest) -> tuple[int, int, int]:
-    """(H, W, 3) of one input, or of the largest window."""
-    return manifest.preprocessing.height, manifest.preprocessing.width, 3
-
-
 def _within(manifest: Manifest, plan: Plan, longest_run_s: float) -> tuple[Manifest, Plan]:
     """Batches no larger, and windows smaller if need be, so that a run takes no longer."""
     if manifest.tiles is not None and (smaller := _smaller(manifest.tiles, plan, longest_run_s)):
-        before = prod(_full_shape(manifest))
+        before = prod(full_shape(manifest))
         sides = {"height": smaller.window, "width": smaller.window}
         preprocessing = manifest.preprocessing.model_copy(update=sides)
         manifest = manifest.model_copy(update={"tiles": smaller, "preprocessing": preprocessing})
-        plan = replace(plan, images_per_s=plan.images_per_s * before / prod(_full_shape(manifest)))
+        plan = replace(plan, images_per_s=plan.images_per_s * before / prod(full_shape(manifest)))
     return manifest, plan.within(longest_run_s)
 
 
@@ -189,7 +184,7 @@ class Loader:
         return engine
 
     def _open(self, candidate: Candidate, manifest: Manifest, plan: Plan, providers: Providers) -> Engine:
-        path, shape = candidate.path, _full_shape(manifest)
+        path, shape = candidate.path, full_shape(manifest)
         weighing = Weighing(
             file_bytes=path.stat().st_size,
             sessions=2 if plan.lone_threads else 1,
@@ -234,7 +229,7 @@ class Loader:
 
 def _for_manifest(providers: Providers, manifest: Manifest) -> Providers:
     """For all sizes of its input."""
-    full = _full_shape(manifest)
+    full = full_shape(manifest)
     least = full if manifest.tiles is None else (_TILE_STEP, _TILE_STEP, 3)
     most = manifest.max_batch or MOST_ON_GPU
     return providers.for_inputs(manifest.inputs[0].name, least=(1, *least), most=(most, *full))
@@ -242,5 +237,5 @@ def _for_manifest(providers: Providers, manifest: Manifest) -> Providers:
 
 def _engine_shape(manifest: Manifest, plan: Plan) -> str:
     """What a footprint depends on besides the file and the machine."""
-    height, width, _ = _full_shape(manifest)
+    height, width, _ = full_shape(manifest)
     return f"{plan.lanes}x{plan.threads}x{plan.batch}+{plan.lone_threads} {height}x{width}"

@@ -37,12 +37,12 @@ _SHORT_TRIAL_S = 0.02
 _ENOUGH_RUNS = 100
 """By each lane: of graphs so small that it has made them by then, a short trial says enough."""
 _PASSES = 2
-"""The better of two passes counts: a machine that is shared has slow moments."""
+"""At least. The better one counts: a machine that is shared has slow moments."""
 _MOST_PASSES = 4
 """Until one was calm."""
 _CALM = 0.9
 """Share of their cores that lanes of one thread get when nothing else runs."""
-DECODE_S = 0.002
+_DECODE_S = 0.002
 """What it takes a lane to decode a photograph of 512 x 512 pixels, about."""
 _HAND_OVER_S = 0.001
 """What a batch costs besides, however many inputs it has: lanes and the event loop are woken, and have their
@@ -123,6 +123,11 @@ def serving_cores(limit: int) -> int:
     return min(limit, allowed) if limit else allowed
 
 
+def full_shape(manifest: Manifest) -> tuple[int, int, int]:
+    """(H, W, 3) of one input, or of the largest window."""
+    return manifest.preprocessing.height, manifest.preprocessing.width, 3
+
+
 def machine_key(cores: int, providers: Providers = ON_CPU) -> str:
     """Hash of what a measurement depends on: processor, cores, runtime and provider."""
     model = platform.processor() or platform.machine()
@@ -157,7 +162,7 @@ def measure_plan(
     shape: tuple[int, int, int],
     cores: int,
     max_batch: int | None,
-    decode_s: float = DECODE_S,
+    decode_s: float = _DECODE_S,
     tell: Callable[[Plan], None] = _tell_nobody,
     providers: Providers = ON_CPU,
 ) -> Plan:
@@ -199,13 +204,12 @@ def measure_for(
     providers: Providers = ON_CPU,
 ) -> Plan:
     """`measure_plan` for the inputs that a manifest states; windows have been decoded when they come."""
-    size = manifest.preprocessing
     return measure_plan(
         path,
-        shape=(size.height, size.width, 3),
+        shape=full_shape(manifest),
         cores=cores,
         max_batch=manifest.max_batch,
-        decode_s=DECODE_S if manifest.tiles is None else 0.0,
+        decode_s=_DECODE_S if manifest.tiles is None else 0.0,
         tell=tell,
         providers=providers,
     )

@@ -6,7 +6,7 @@ between neighbours in time, and then the median is taken: a machine whose speed 
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -63,9 +63,7 @@ class Run:
         self, model: str, servers: tuple[str, ...], connections: int, form: Callable[..., float]
     ) -> float | None:
         """Median over the rounds of what `form` makes of one cell of each server."""
-        columns = [self.cells(model, server, connections) for server in servers]
-        values = [form(*cells) for cells in zip(*columns, strict=False)]
-        return median(values) if values else None
+        return _by_round([self.cells(model, server, connections) for server in servers], form)
 
     def of_limit(self, model: str, server: str, connections: int) -> float | None:
         """Share of the limit."""
@@ -85,12 +83,15 @@ class Run:
 
     def many_to_some(self, model: str, server: str) -> float | None:
         """Pace at many connections over that at fewer: median over the rounds of what was formed in each."""
-        some, many = (
-            {cell["round"]: cell["images_per_s"] for cell in self.cells(model, server, count)}
-            for count in (AT, MANY)
-        )
-        ratios = [many[number] / some[number] for number in some.keys() & many.keys()]
-        return median(ratios) if ratios else None
+        columns = [self.cells(model, server, count) for count in (MANY, AT)]
+        return _by_round(columns, lambda many, some: many["images_per_s"] / some["images_per_s"])
+
+
+def _by_round(columns: Sequence[list[Cell]], form: Callable[..., float]) -> float | None:
+    """Median over the rounds, of those that have a cell in each column, of what `form` makes of them."""
+    rounds = [{cell["round"]: cell for cell in column} for column in columns]
+    values = [form(*(cells[number] for cells in rounds)) for number in set.intersection(*map(set, rounds))]
+    return median(values) if values else None
 
 
 def _number(value: float | None, form: str = ".3g") -> str:
