@@ -18,7 +18,7 @@ class Load:
     """What the generator saw of one cell."""
 
     images_per_s: float
-    """Answers with status 200, per second of the window."""
+    """Answers with status 200 per second: the slope of their number over time, in the window."""
     p50_ms: float
     p99_ms: float
     non_200: int
@@ -53,7 +53,7 @@ def post(
     path: str = PATH,
     query: str = "",
 ) -> Load:
-    """Load a route for `warm_s + seconds` and count over the last `seconds`."""
+    """Load a route for `warm_s + seconds` and look at the last `seconds`."""
     slack_s = 0.3  # the window opens at the first answer, not at the first request
     command = [
         wrk(),
@@ -70,7 +70,7 @@ def post(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seen = json.loads(done.stderr.splitlines()[-1])
     return Load(
-        images_per_s=seen["answers"] / seconds,
+        images_per_s=seen["answers_per_s"],
         p50_ms=seen["p50_ms"],
         p99_ms=seen["p99_ms"],
         non_200=seen["non_200"],
