@@ -84,6 +84,9 @@ class MaskFacts(_Frozen):
 
 MAX_WINDOW_SIDE = 2048
 """Most that a window contributes, pixels a side."""
+CONTEXT_PART = 8
+"""Of a window, what is shown at each side to a graph of which nobody knows how far it sees: 1/8."""
+_CONTEXT_STEP = 8
 
 
 class TileFacts(_Frozen):
@@ -107,18 +110,24 @@ class TileFacts(_Frozen):
         *,
         scale: int = 1,
         margin: int = 0,
+        reach: int | None = None,
         context: int | None = None,
         overlap: int | None = None,
     ) -> "TileFacts":
-        """For windows of at most so many pixels a side. By default a graph that makes results up to its
-        border is shown an eighth of that around what it contributes, and neighbours share a sixteenth.
+        """For windows of at most so many pixels a side.
+
+        By default a graph that makes results up to its border is shown as much around what it contributes as
+        it sees, its `reach`, and then neighbours need not share anything: their results are those of one
+        large window. Where the reach is not known it is shown an eighth, and neighbours share a sixteenth.
 
         Raises ValueError when that leaves nothing, or more than windows may have.
         """
+        if margin:
+            reach = 0
         if context is None:
-            context = 0 if margin else window // 8
+            context = window // CONTEXT_PART if reach is None else -(-reach // _CONTEXT_STEP) * _CONTEXT_STEP
         if overlap is None:
-            overlap = 0 if margin else window // 16
+            overlap = window // 16 if reach is None or context < reach else 0
         side = (window - 2 * (margin + context)) // 16 * 16
         if side <= 0:
             around = f"less {margin + context} at each side"

@@ -66,6 +66,9 @@ class Adopted(_Frozen):
     """Of a graph that takes windows: pixels of the result for each of the window, along each side."""
     margin: int = 0
     """Of such a graph: pixels at each side of a window for which it makes no result."""
+    reach: int | None = None
+    """Of such a graph: pixels at each side of a window whose results depend on what lies beyond it, if they
+    are few."""
 
 
 class Request(_Frozen):

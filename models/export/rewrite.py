@@ -21,7 +21,7 @@ from models.export.inspect_onnx import (
     find_output,
     read_model,
 )
-from models.export.rewrite_windows import check_free, measure
+from models.export.rewrite_windows import Windows, check_free, measure
 from models.export.served import ServedGraphError, ServedSession
 from models.export.served_form import Entry, Exit, normalisation_in, opset_of, to_served_form
 from models.manifest import Preprocessing
@@ -52,7 +52,7 @@ def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
     served, leaves, max_batch = _settle_batch(model, wishes.preprocessing, found, entry, leaves)
     onnx.checker.check_model(served)
     target.write_bytes(served.SerializeToString())
-    scale, margin = measure(served, wishes) if takes_windows else (1, 0)
+    windows = measure(served, wishes) if takes_windows else Windows(scale=1, margin=0, reach=None)
     return Adopted(
         max_batch=max_batch,
         opset=opset_of(served) or 0,
@@ -61,8 +61,9 @@ def rewrite_file(source: Path, target: Path, wishes: Wishes) -> Adopted:
         std=None if own is None else own[1],
         map_size=(-1, -1) if takes_windows else leaves.map_size or (),
         activation=leaves.activation,
-        scale=scale,
-        margin=margin,
+        scale=windows.scale,
+        margin=windows.margin,
+        reach=windows.reach,
     )
 
 

@@ -1,19 +1,41 @@
 """What is particular about a stranger's graph that takes windows. Runs in the child of `adopt`.
 
-Any size goes in, and what comes out tells how much larger the result is, and of which border it has none.
+Any size goes in, and what comes out tells how much larger the result is, of which border it has none, and how
+far into a window the graph sees that the picture ends there.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from models.export.adopt import Wishes
 from models.export.inspect_onnx import Input, Refused
 from models.export.served import ServedGraphError, ServedSession
+from models.manifest import CONTEXT_PART
 
 _STEP = 16
 """By how much two windows differ whose results are compared, pixels."""
 _LARGEST_SCALE = 8
 _BRIGHTEST = 4.0
+_SAME = 1e-4
+"""Results that differ by less, relative to the largest, are the same."""
+_SHIFTS = 1, 5
+"""By how much the place of a window within a larger one misses a multiple of 16, down and across: a graph
+that halves its input sees another grid there, and no part of its result is the same."""
+
+
+class Windows(NamedTuple):
+    """What a graph makes of windows."""
+
+    scale: int
+    """Pixels of the result for each of the window, along each side."""
+    margin: int
+    """Pixels at each side of a window for which it makes no result."""
+    reach: int | None
+    """Pixels at each side of a window whose results would be others if the picture went on; None if they
+    are more than an eighth of the window, or all."""
 
 
 def check_free(found: Input) -> None:
@@ -25,8 +47,9 @@ def check_free(found: Input) -> None:
         )
 
 
-def measure(served: ModelProto, wishes: Wishes) -> tuple[int, int]:
-    """Scale and margin, from the sizes of the results of windows of several sizes. Raises Refused."""
+def measure(served: ModelProto, wishes: Wishes) -> Windows:
+    """Scale and margin from the sizes of the results of windows of several sizes, and the reach from the
+    results of a window and of a larger one around it. Raises Refused."""
     session = ServedSession(served.SerializeToString())
     side = wishes.preprocessing.height
     sizes = [(side, side), (side - _STEP, side), (side, side - 2 * _STEP)]
@@ -49,7 +72,33 @@ def measure(served: ModelProto, wishes: Wishes) -> tuple[int, int]:
             "The pictures that the graph makes go far beyond 0..1.",
             hint="Export it so that white is 1; give std 255 if it takes pictures in 0..1 too.",
         )
-    return _settled(sizes, shapes, wishes)
+    scale, margin = _settled(sizes, shapes, wishes)
+    return Windows(scale, margin, 0 if margin else _reach(session, side // CONTEXT_PART, scale))
+
+
+def _reach(session: ServedSession, deepest: int, scale: int) -> int | None:
+    """See `Windows`; None if it is more than `deepest`."""
+    around = -(-deepest // _STEP) * _STEP
+    side, whole = 2 * (around + _STEP), 4 * around + 3 * _STEP
+    down, across = (slice(around + shift, around + shift + side) for shift in _SHIFTS)
+    found = 0
+    for picture in _pictures(whole):
+        alone = session.run(np.ascontiguousarray(picture[:, down, across]))[0]
+        rows, columns = (slice(part.start * scale, part.stop * scale) for part in (down, across))
+        within = session.run(picture)[0, :, rows, columns]
+        differs = ~(np.abs(alone - within).max(axis=0) <= _SAME * np.abs(within).max())
+        from_edge = np.minimum(np.arange(side * scale), np.arange(side * scale)[::-1]) // scale
+        depths = np.minimum(from_edge[:, None], from_edge)[differs]
+        found = max(found, 1 + int(depths.max(initial=-1)))
+    return found if found <= deepest else None
+
+
+def _pictures(side: int) -> list[NDArray[np.uint8]]:
+    """Fine and coarse noise, (1, side, side, 3)."""
+    random = np.random.default_rng(2)
+    coarse = random.integers(0, 256, (1, side // _STEP, side // _STEP, 3), np.uint8)
+    fine = random.integers(0, 256, (1, side, side, 3), np.uint8)
+    return [fine, coarse.repeat(_STEP, axis=1).repeat(_STEP, axis=2)]
 
 
 def _settled(sizes: list[tuple[int, int]], shapes: list[tuple[int, ...]], wishes: Wishes) -> tuple[int, int]:

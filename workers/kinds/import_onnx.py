@@ -55,7 +55,7 @@ def _manifest(
         known = {"mean": adopted.mean, "std": adopted.std}
         preprocessing = preprocessing.model_copy(update=known)
     if preprocessing.fit == "tiles":
-        tiles = usage.tiles(scale=adopted.scale, margin=adopted.margin)
+        tiles = usage.tiles(scale=adopted.scale, margin=adopted.margin, reach=adopted.reach)
         preprocessing = preprocessing.model_copy(update={"height": tiles.window, "width": tiles.window})
     image, outputs = tensor_facts(
         preprocessing,

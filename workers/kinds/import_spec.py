@@ -47,9 +47,9 @@ class Usage(_Frozen):
     is_stretched: bool = False
     """Of segmentation: see `MaskFacts`."""
     context: int | None = Field(default=None, ge=0, le=512)
-    """With `tiles`: see `TileFacts`; None: an eighth of the window, or nothing if the graph pads nothing."""
+    """With `tiles`: see `TileFacts`; None: as far as the graph sees, or an eighth of the window."""
     overlap: int | None = Field(default=None, ge=0, le=512)
-    """Likewise; None: a sixteenth, or nothing."""
+    """Likewise; None: nothing, or a sixteenth where the graph sees farther than `context`."""
 
     def preprocessing(self, task: Task) -> Preprocessing:
         """The manifest's preprocessing. Raises ImportRefused when height or width is missing."""
@@ -65,13 +65,18 @@ class Usage(_Frozen):
             std=self.std,
         )
 
-    def tiles(self, *, scale: int, margin: int) -> TileFacts:
-        """How pictures are cut for a graph with that scale and margin. Raises ImportRefused for windows that
-        leave nothing."""
+    def tiles(self, *, scale: int, margin: int, reach: int | None) -> TileFacts:
+        """How pictures are cut for a graph of such scale, margin and reach. Raises ImportRefused for windows
+        that leave nothing."""
         window = min(self.height or 0, self.width or 0)
         try:
             return TileFacts.of_window(
-                window, scale=scale, margin=margin, context=self.context, overlap=self.overlap
+                window,
+                scale=scale,
+                margin=margin,
+                reach=reach,
+                context=self.context,
+                overlap=self.overlap,
             )
         except ValueError as error:
             hint = "Give windows of another size, or another `context`."

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from app.errors import ImportRefused, InvalidRequest
 from models.export.served import ServedSession
 from models.manifest import MODEL_FILE, Level, Task
+from models.tasks.tiles import TileGrid, blended
 from tests.importing import imports_in
 
 
@@ -16,10 +17,10 @@ def imports(tmp_path):
     return imports_in(tmp_path / "data")
 
 
-def graph(*, pad=0, scale=2, sides=("h", "w"), channels=3, gain=1.0, reshape=None):
-    """A 5 x 5 mean of each channel, padded or not, and each pixel repeated."""
-    weight = np.zeros((channels, 3, 5, 5), np.float32)
-    weight[range(channels), [index % 3 for index in range(channels)]] = gain / 25
+def graph(*, pad=0, kernel=5, scale=2, sides=("h", "w"), channels=3, gain=1.0, reshape=None):
+    """A mean of 5 x 5 pixels, or so many, of each channel, padded or not, and each pixel repeated."""
+    weight = np.zeros((channels, 3, kernel, kernel), np.float32)
+    weight[range(channels), [index % 3 for index in range(channels)]] = gain / kernel**2
     more = [numpy_helper.from_array(weight, "weight")]
     nodes = [helper.make_node("Conv", ["pixels", "weight"], ["mean"], pads=[pad] * 4)]
     if reshape is not None:
@@ -59,11 +60,52 @@ def test_scale_and_margin_are_found_by_running_it(imports, scale):
     assert np.allclose(pixels, 0.2, atol=1e-6)
 
 
-def test_a_graph_that_pads_gets_windows_with_context_and_overlap_or_those_that_were_said(imports):
-    tiles = imports.run(order(imports, graph(pad=2))).publish.manifest.tiles
-    assert (tiles.margin, tiles.context, tiles.overlap, tiles.side) == (0, 12, 6, 64)
-    tiles = imports.run(order(imports, graph(pad=2), context=4, overlap=0)).publish.manifest.tiles
-    assert (tiles.margin, tiles.context, tiles.overlap, tiles.side) == (0, 4, 0, 80)
+@pytest.mark.parametrize(
+    ("kernel", "asked", "cut"),
+    [
+        (1, {}, (0, 0, 96)),
+        (5, {}, (8, 0, 80)),
+        (17, {}, (8, 0, 80)),
+        (19, {}, (16, 0, 64)),
+        (25, {}, (16, 0, 64)),
+        (27, {}, (12, 6, 64)),  # sees farther than an eighth of the window
+        (5, {"context": 4}, (4, 0, 80)),
+        (5, {"context": 1}, (1, 6, 80)),
+        (5, {"context": 12, "overlap": 6}, (12, 6, 64)),
+    ],
+)
+def test_a_graph_that_pads_is_shown_as_much_around_its_windows_as_it_sees(imports, kernel, asked, cut):
+    data = graph(pad=kernel // 2, kernel=kernel)
+    tiles = imports.run(order(imports, data, **asked)).publish.manifest.tiles
+    assert (tiles.margin, tiles.context, tiles.overlap, tiles.side) == (0, *cut)
+
+
+def halving():
+    """Means of 2 x 2 pixels, each repeated twice: another picture when the window lies one pixel farther."""
+    data = onnx.load_from_string(graph(kernel=1, scale=2))
+    data.graph.node[0].CopyFrom(
+        helper.make_node("AveragePool", ["pixels"], ["mean"], kernel_shape=[2, 2], strides=[2, 2])
+    )
+    return data.SerializeToString()
+
+
+def test_windows_of_a_graph_whose_results_depend_on_where_they_lie_are_blended(imports):
+    tiles = imports.run(order(imports, halving())).publish.manifest.tiles
+    assert (tiles.scale, tiles.margin, tiles.context, tiles.overlap) == (1, 0, 12, 6)
+
+
+def test_a_picture_in_windows_is_the_picture_in_one_where_the_graph_is_shown_all_that_it_sees(imports):
+    publication = imports.run(order(imports, graph(pad=4, kernel=9))).publish
+    session = ServedSession(publication.artifacts[MODEL_FILE])
+    pixels = np.random.default_rng(3).integers(0, 256, (150, 201, 3), np.uint8)
+    tiles = publication.manifest.tiles
+    grid = TileGrid(150, 201, tiles)
+    assert (grid.rows, grid.columns, tiles.overlap) == (2, 3, 0)
+    rows = np.concatenate(list(blended(pixels, grid, session.run)))
+    around = np.pad(pixels, ((8, 8), (8, 8), (0, 0)), mode="edge")
+    whole = session.run(around[None])[0].transpose(1, 2, 0)[16:-16, 16:-16]
+    assert rows.shape == whole.shape == (300, 402, 3)
+    assert np.abs(rows - whole).max() < 1e-6
 
 
 def test_a_segmenter_may_take_windows_too(imports):
