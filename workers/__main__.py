@@ -15,6 +15,7 @@ from app.queue import Doorbell
 from app.settings import Settings
 from app.supervisor.lifeline import die_with
 from workers.celery_app import make_worker
+from workers.ending import drop_spent
 from workers.job_task import JobRunner
 from workers.kinds import KINDS
 from workers.reaper import Reaper
@@ -50,7 +51,9 @@ def run(settings: Settings) -> None:
     runner = JobRunner(place)
     worker = make_worker(settings, runner, name=name)
     ask_for_starters(settings, JobService(database, doorbell.ring), place.registry)
-    reaper = Reaper(place.store, doorbell.ring, is_idle=lambda: not runner.is_busy)
+    reaper = Reaper(
+        place.store, doorbell.ring, is_idle=lambda: not runner.is_busy, tidy=lambda: drop_spent(place)
+    )
     reaper.start()
     get_logger("workers").info("worker_ready", name=name)
     try:

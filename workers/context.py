@@ -85,7 +85,8 @@ class JobContext:
     """Where to go on; None: begin at the beginning."""
     checkpoint: Callable[[int, Path, Json], None] = _no_checkpoint
     """`checkpoint(step, path, metrics)` gives a file of `work_dir` away, and returns when it is stored. Of a
-    job's checkpoints the newest three are kept, and the best by its mark, then `valid_loss`."""
+    job's checkpoints the newest three are kept, and the best by its mark, then `valid_loss`; of a kind that
+    only goes on from them (`TO_GO_ON_ONLY`) the newest, until the job has ended."""
     metrics: Callable[[int, Mapping[str, float]], None] = _no_metrics
     """`metrics(step, values)`: what was measured at a step. Said again, it takes the place of the first."""
     facts: Callable[[Json], None] = _no_facts

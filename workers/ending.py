@@ -1,8 +1,11 @@
-"""The end of a successful run: what it made is published and the job is finished, both or neither."""
+"""The end of a successful run: what it made is published and the job is finished, both or neither. And what
+goes after a job has ended."""
 
+from app.access.principal import Principal
 from app.files.keeping import keep
 from app.jobs.job import ClaimedJob
 from app.jobs.states import JobStatus
+from app.storage.reclaim import reclaim
 from workers.protocol import Done
 from workers.workplace import Workplace
 
@@ -41,3 +44,9 @@ def commit(place: Workplace, job: ClaimedJob, done: Done, *, ran_s: float) -> st
             result["file"] = facts.id
         place.store.finish(session, job.id, job.token, JobStatus.SUCCEEDED, result=result, ran_s=ran_s)
     return result.get("model")
+
+
+def drop_spent(place: Workplace) -> None:
+    """Take away the checkpoints, and their bytes, from which nothing will go on any more. Safe to repeat."""
+    for tenant_id, hashes in place.records.drop_spent().items():
+        reclaim(place.database, place.objects, Principal(tenant_id=tenant_id), hashes)

@@ -1,9 +1,11 @@
 """A thread in every worker that finds what got lost: runs whose worker fell silent, jobs nobody was told of.
+Once a minute it also has taken away what nobody needs any more.
 
 Any number of them may run at once: each step is a conditional update, so one of them gets to do it.
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 from app.errors import StorageUnavailable
@@ -15,6 +17,8 @@ LOOK_EVERY_S = 2.0
 UNHEARD_AFTER_S = 2.0
 """A queued job whose doorbell rang this long ago, while this worker has nothing to do, was not heard."""
 
+TIDY_EVERY_S = 60.0
+
 _log = get_logger(__name__)
 
 
@@ -22,11 +26,20 @@ class Reaper:
     """Start it once; it goes on until `stop()`."""
 
     def __init__(
-        self, store: JobStore, ring: Ring, *, is_idle: Callable[[], bool], every_s: float = LOOK_EVERY_S
+        self,
+        store: JobStore,
+        ring: Ring,
+        *,
+        is_idle: Callable[[], bool],
+        tidy: Callable[[], None] = lambda: None,
+        every_s: float = LOOK_EVERY_S,
     ) -> None:
+        """`tidy` is called at the first look and then once a minute."""
         self._store = store
         self._ring = ring
         self._is_idle = is_idle
+        self._tidy = tidy
+        self._tidy_at_s = 0.0
         self._every_s = every_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="reaper", daemon=True)
@@ -51,6 +64,10 @@ class Reaper:
             for job_id in self._store.queued_unrung(older_than_s=UNHEARD_AFTER_S):
                 _log.info("job_rung_again", job_id=job_id)
                 self._ring(job_id)
+
+        if time.monotonic() >= self._tidy_at_s:
+            self._tidy_at_s = time.monotonic() + TIDY_EVERY_S
+            self._tidy()
 
     def _watch(self) -> None:
         while True:

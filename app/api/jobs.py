@@ -164,7 +164,8 @@ def rerun_job(
 
 @router.get("/{job_id}/checkpoints", responses=_ID_ERRORS)
 def list_job_checkpoints(job_id: JobId, principal: PrincipalDep, services: ServicesDep) -> JobCheckpointList:
-    """The checkpoints that are kept, newest first: the last three and the best."""
+    """The checkpoints that are kept, newest first: the last three and the best. Of an enlargement the last,
+    until it has ended."""
     checkpoints = services.jobs.checkpoints(principal, job_id)
     return JobCheckpointList(data=[JobCheckpointObject.of(checkpoint) for checkpoint in checkpoints])
 

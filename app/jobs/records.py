@@ -17,10 +17,13 @@ from app.ids import new_id
 from app.jobs.clock import database_now
 from app.jobs.job import ClaimedJob, JobCheckpoint, Json, Note
 from app.jobs.rows import add_event, checkpoint_of, write_held
+from app.jobs.states import JobStatus
 from app.storage.objects import Stored
 
 KEEP_NEWEST = 3
 """Checkpoints of a job that are kept, besides the best."""
+TO_GO_ON_ONLY = frozenset({"super_resolution"})
+"""Kinds of jobs whose checkpoints are of no use but to go on: the newest is kept, until the job has ended."""
 _MARKS = ("valid_psnr", "valid_miou", "valid_accuracy")
 """What validations are judged by, one of them by task; higher is better."""
 CHECKPOINTED_ATTEMPT = "checkpointed_attempt"
@@ -74,7 +77,26 @@ class RunRecords:
             )
             facts = {"step": step, "metrics": metrics}
             add_event(session, row, kind="checkpoint", message=f"checkpoint at step {step}", data=facts)
-            return _drop_unneeded(session, job.id)
+            return _drop_unneeded(session, job)
+
+    def drop_spent(self) -> dict[str, list[str]]:
+        """Take away the checkpoints from which nothing will go on any more. Hashes by tenant, for
+        `reclaim`."""
+        ended = [status.value for status in JobStatus if status.has_ended]
+        query = (
+            select(JobCheckpointRow.id, JobCheckpointRow.tenant_id, JobCheckpointRow.sha256)
+            .join(JobRow, JobRow.id == JobCheckpointRow.job_id)
+            .where(JobRow.kind.in_(TO_GO_ON_ONLY), JobRow.status.in_(ended))
+        )
+        with self._database.read() as session:
+            spent = session.execute(query).all()
+        if spent:
+            with self._database.begin() as session:
+                session.execute(_delete(JobCheckpointRow.id.in_([row.id for row in spent])))
+        hashes: dict[str, list[str]] = {}
+        for row in spent:
+            hashes.setdefault(row.tenant_id, []).append(row.sha256)
+        return hashes
 
     def checkpoints(self, job_id: str) -> list[JobCheckpoint]:
         """Newest first."""
@@ -86,11 +108,11 @@ def _delete(*which: ColumnElement[bool]) -> Delete:
     return delete(JobCheckpointRow).where(*which).execution_options(synchronize_session=False)
 
 
-def needed(checkpoints: Sequence[JobCheckpoint]) -> set[int]:
-    """Steps of those that are kept, of checkpoints newest first: the newest, and the one with the highest
-    `valid_psnr`, `valid_miou` or `valid_accuracy`, whichever is in its metrics, of equals the lowest
+def needed(checkpoints: Sequence[JobCheckpoint], *, newest: int = KEEP_NEWEST) -> set[int]:
+    """Steps of those that are kept, of checkpoints newest first: so many of the newest, and the one with the
+    highest `valid_psnr`, `valid_miou` or `valid_accuracy`, whichever is in its metrics, of equals the lowest
     `valid_loss`."""
-    steps = {checkpoint.step for checkpoint in checkpoints[:KEEP_NEWEST]}
+    steps = {checkpoint.step for checkpoint in checkpoints[:newest]}
     validated = [one for one in reversed(checkpoints) if _mark(one) is not None]
     if validated:
         steps.add(max(validated, key=_rank).step)
@@ -138,9 +160,9 @@ def _checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:
     return [checkpoint_of(row) for row in session.scalars(query.order_by(JobCheckpointRow.step.desc()))]
 
 
-def _drop_unneeded(session: Session, job_id: str) -> list[str]:
-    checkpoints = _checkpoints(session, job_id)
-    steps = needed(checkpoints)
+def _drop_unneeded(session: Session, job: ClaimedJob) -> list[str]:
+    checkpoints = _checkpoints(session, job.id)
+    steps = needed(checkpoints, newest=1 if job.kind in TO_GO_ON_ONLY else KEEP_NEWEST)
     unneeded = [checkpoint for checkpoint in checkpoints if checkpoint.step not in steps]
     session.execute(_delete(JobCheckpointRow.id.in_([checkpoint.id for checkpoint in unneeded])))
     return [checkpoint.sha256 for checkpoint in unneeded]

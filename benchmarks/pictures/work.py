@@ -61,7 +61,7 @@ def _enlarging(manifest: Manifest, run: Callable[[NDArray[np.uint8]], NDArray[np
     def work(photo: bytes) -> bytes:
         pixels = decode_image(photo, limits=ImageLimits())
         grid = TileGrid(pixels.shape[0], pixels.shape[1], tiles)
-        larger = np.concatenate([rows for rows, _ in tiled(pixels, grid, run)])
+        larger = np.concatenate(list(tiled(pixels, grid, run)))
         return encode_picture(Picture(larger, None, False), FORMATS["png"], quality=90)
 
     return work

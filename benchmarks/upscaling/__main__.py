@@ -107,7 +107,7 @@ def seams(session: ServedSession, tiles: TileFacts, results: Results) -> None:
 def through(pixels: Pixels, session: ServedSession, tiles: TileFacts) -> Pixels:
     """A picture through the bare session."""
     grid = TileGrid(pixels.shape[0], pixels.shape[1], tiles)
-    return np.concatenate([strip for strip, _ in tiled(pixels, grid, session.run)])
+    return np.concatenate(list(tiled(pixels, grid, session.run)))
 
 
 def pace(client: httpx.Client, path: Path, tiles: TileFacts, results: Results, *, rounds: int) -> None:

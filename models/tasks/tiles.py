@@ -8,6 +8,7 @@ each counting the less the nearer its own edge is: the weights of all pieces sum
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -137,6 +138,15 @@ class RowBlender:
     def _empty(self, rows: int) -> NDArray[np.float32]:
         return np.zeros((rows, self._width, self._channels), np.float32)
 
+    @property
+    def open(self) -> NDArray[np.float32]:
+        """The rows of the result that are not given out yet, as far as they have come."""
+        return self._open
+
+    def go_on(self, row: int, open_rows: NDArray[np.float32]) -> None:
+        """Take up what another had left `open` in a row of windows; all rows above it were given out."""
+        self._top, self._open = self._grid.place(row, 0)[0], open_rows
+
     def add(self, row: int, column: int, piece: NDArray[np.float32]) -> None:
         """Take a window's result, (h, w, channels), with the results of its context around."""
         facts = self._grid.facts
@@ -175,6 +185,17 @@ def to_bytes(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
     return shares.astype(np.uint8)
 
 
+@dataclass(kw_only=True)
+class Stand:
+    """How far a picture's windows have gone through a graph, one after the other."""
+
+    row: int = 0
+    column: int = 0
+    """Of the next window."""
+    open: NDArray[np.float32] | None = None
+    """Rows of the result that further windows change; None before the first."""
+
+
 def blended(
     pixels: NDArray[np.uint8],
     grid: TileGrid,
@@ -182,16 +203,27 @@ def blended(
     *,
     channels: int = 3,
     before_each: Callable[[], None] = lambda: None,
+    stand: Stand | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Rows of the result from top to bottom, (k, width, channels): one window after the other through `run`,
-    (1, h, w, 3) uint8 to (1, channels, h', w')."""
+    (1, h, w, 3) uint8 to (1, channels, h', w').
+
+    It goes on from `stand`, with the first row of the result that was not given yet, and keeps it up to date:
+    `before_each` finds there where to go on if that window is not to be run.
+    """
+    stand = stand or Stand()
     blender = RowBlender(grid, channels=channels)
-    for row in range(grid.rows):
-        for column in range(grid.columns):
+    if stand.open is not None:
+        blender.go_on(stand.row, stand.open)
+    for row in range(stand.row, grid.rows):
+        for column in range(stand.column, grid.columns):
             before_each()
             piece = run(grid.window(pixels, row, column)[None])[0]
             blender.add(row, column, piece.transpose(1, 2, 0))
-        yield blender.finish(row)
+            stand.column, stand.open = column + 1, blender.open
+        rows = blender.finish(row)
+        stand.row, stand.column, stand.open = row + 1, 0, blender.open
+        yield rows
 
 
 def tiled(
@@ -200,7 +232,8 @@ def tiled(
     run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     *,
     before_each: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """The same of colours in 0..1, in 8 bits, and of how many windows each piece of it is."""
-    for rows in blended(pixels, grid, run, before_each=before_each):
-        yield to_bytes(rows), grid.columns
+    stand: Stand | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """The same of colours in 0..1, in 8 bits."""
+    for rows in blended(pixels, grid, run, before_each=before_each, stand=stand):
+        yield to_bytes(rows)

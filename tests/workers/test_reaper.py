@@ -44,6 +44,14 @@ def test_a_stalled_run_is_queued_and_rung_for_whether_or_not_the_worker_is_busy(
     assert jobs.get(SYSTEM, job.id).status is JobStatus.QUEUED
 
 
+def test_it_tidies_at_its_first_look_and_then_seldom(database):
+    tidied = []
+    reaper = Reaper(JobStore(database), print, is_idle=lambda: True, tidy=lambda: tidied.append(1))
+    reaper.look()
+    reaper.look()
+    assert tidied == [1]
+
+
 def test_it_looks_again_and_again_until_it_is_stopped(database):
     jobs, rung = JobService(database, lambda _: None), []
     store = JobStore(database)

@@ -11,13 +11,16 @@ from PIL import Image
 from app.access.principal import SYSTEM
 from app.errors import Conflict, NotFound
 from app.files.service import FileService
+from app.jobs.records import RunRecords
 from app.jobs.states import JobStatus
 from app.upscaling.enlargement import Enlargement
 from app.upscaling.options import UpscaleOptions
 from app.upscaling.submissions import UpscaleSubmissions
 from models.manifest import TileFacts
 from models.tasks.image_facts import ImageLimits
+from models.tasks.tiles import TileGrid
 from tests.colour_models import ENLARGER_MARGIN, enlarged, publish_enlarger
+from workers.ending import drop_spent
 
 TILES = TileFacts(scale=2, side=32, margin=ENLARGER_MARGIN)
 RANDOM = np.random.default_rng(17)
@@ -118,6 +121,51 @@ def test_it_can_be_cancelled_between_two_windows_and_leaves_no_file(desk):
     thread.join(20)
     assert desk.bench.get(job.id).status is JobStatus.CANCELLED
     assert not desk.files.list(SYSTEM, purpose="super_resolution_result").files
+
+
+def pause_at(desk, job, least):
+    """Run it, and pause it when it is so far."""
+    thread = threading.Thread(target=desk.bench.runner.answer, args=(job.id,))
+    thread.start()
+    wait_for(lambda: desk.bench.get(job.id).progress > least)
+    desk.bench.jobs.pause(SYSTEM, job.id)
+    thread.join(30)
+    assert desk.bench.get(job.id).status is JobStatus.PAUSED
+
+
+def test_a_paused_job_goes_on_with_the_next_window_and_leaves_nothing_behind(desk):
+    pixels = photo(500, 500)
+    job = desk.submit(encoded(pixels), model="slow:1")
+    for least in (0.1, 0.5):
+        pause_at(desk, job, least)
+        desk.bench.jobs.resume(SYSTEM, job.id)
+    drop_spent(desk.bench.place)
+    kept = desk.bench.jobs.checkpoints(SYSTEM, job.id)
+    assert len(kept) == 1
+    desk.bench.runner.answer(job.id)
+    done = desk.bench.get(job.id)
+    assert done.status is JobStatus.SUCCEEDED, done.error
+    _, image = desk.result(done)
+    assert np.array_equal(np.asarray(image), enlarged(pixels))
+    begun = [
+        event.data["progress"]
+        for event in desk.bench.jobs.events(SYSTEM, job.id)
+        if event.message == "decoding"
+    ]
+    assert begun[0] == 0
+    assert 0.1 < begun[1] < begun[2]
+    windows = TileGrid(500, 500, TILES).rows ** 2
+    assert windows / 2 < done.facts["resumed_from_step"] == kept[0].step < windows
+    drop_spent(desk.bench.place)
+    assert desk.bench.jobs.checkpoints(SYSTEM, job.id) == []
+    assert not desk.bench.objects.exists(SYSTEM, kept[0].sha256)
+
+
+def test_only_what_serves_going_on_alone_is_taken_away_when_a_job_has_ended(bench):
+    done = bench.run("count", steps=2, checkpoint_every=1)
+    assert done.status is JobStatus.SUCCEEDED
+    assert len(bench.jobs.checkpoints(SYSTEM, done.id)) == 2
+    assert RunRecords(bench.database).drop_spent() == {}
 
 
 def test_a_picture_that_cannot_be_decoded_fails_the_job_with_its_reason(desk):

@@ -2,9 +2,9 @@
 
     decoding ─► enlarging, window by window, as often as the scale needs ─► encoding ─► a file of its owner
 
-Spec: `source` (`file:ID`), `model` (`name:version`), `scale`, `format`, `quality`. Between passes a picture
-lies on disk; a PNG is written strip by strip as its rows come. Asked to stop, it leaves off between two
-windows, and begins anew when it is taken up again.
+Spec: `source` (`file:ID`), `model` (`name:version`), `scale`, `format`, `quality`. A PNG is written strip by
+strip as its rows come. Asked to stop, it leaves off between two windows, and goes on with the next one when
+it is taken up again; killed, with the next one after its checkpoint (`super_resolution_passes.py`).
 """
 
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ from models.tasks.encoding import channels_of, encode_picture
 from models.tasks.images import ImageError, ImageLimits, Picture, decode_picture
 from models.tasks.png_writer import PngWriter
 from models.tasks.restoration import enlarged_alpha, resampled
-from models.tasks.tiles import TileGrid, tiled
 from workers.context import Handout, JobContext, Outcome
 from workers.kinds.import_sources import bring_source
+from workers.kinds.super_resolution_passes import Passes
 
 _ENLARGED = 0.95
 """How far the job is when all windows are done."""
@@ -58,7 +58,8 @@ def run(context: JobContext) -> Outcome:
         ImageUndecodable and what else `Enlargement` refuses.
 
     """
-    context.begin("decoding", at=0.0)
+    resume = context.resume
+    context.begin("decoding", at=0.0 if resume is None else float(resume.metrics.get("progress", 0.0)))
     spec = UpscaleSpec.model_validate(context.spec)
     data = bring_source(context, spec.source, sha256=None).path.read_bytes()
     version = _find(context, spec.model)
@@ -90,8 +91,6 @@ class _Work:
     ) -> None:
         self._context, self._session = context, session
         self._tiles, self._enlargement = tiles, enlargement
-        self._done = 0
-        """Pixels that have gone through the network, over all passes."""
 
     def write(self, picture: Picture) -> Path:
         """The result's file."""
@@ -111,35 +110,13 @@ class _Work:
     def _strips(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         """Rows of the result from top to bottom."""
         made = self._enlargement
-        for turn in range(made.passes - 1):
-            pixels = self._kept(turn, pixels)
-        reached = self._tiles.scale**made.passes
-        if reached == made.scale:
-            yield from self._enlarge(pixels)
+        passes = Passes(
+            self._context, self._session, self._tiles, pixels, count=made.passes, enlarged=_ENLARGED
+        )
+        if self._tiles.scale**made.passes == made.scale:
+            yield from passes.rows()
         else:
-            yield from resampled(self._kept(made.passes - 1, pixels), (made.height, made.width))
-
-    def _kept(self, turn: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One pass's result, on disk."""
-        path = self._context.work_dir / f"pass-{turn}"
-        with path.open("wb") as file:
-            for strip in self._enlarge(pixels):
-                file.write(strip.tobytes())
-        scale = self._tiles.scale
-        shape = pixels.shape[0] * scale, pixels.shape[1] * scale, 3
-        return np.memmap(path, np.uint8, "r", shape=shape)
-
-    def _enlarge(self, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        grid = TileGrid(pixels.shape[0], pixels.shape[1], self._tiles)
-        each = pixels.shape[0] * pixels.shape[1] / (grid.rows * grid.columns)
-        for strip, windows in tiled(pixels, grid, self._session.run, before_each=self._look):
-            self._done += round(each * windows)
-            yield strip
-
-    def _look(self) -> None:
-        """Before each window: leave off if asked to, else say how far it is."""
-        share = min(1.0, self._done / self._enlargement.pixels)
-        self._context.begin("enlarging", at=_ENLARGED * share)
+            yield from resampled(passes.whole(), (made.height, made.width))
 
 
 def _write_png(

@@ -156,7 +156,7 @@ def test_windows_make_what_the_whole_picture_makes(family):
     def run(windows):
         return run_eager(network, tiles.preprocessing, windows)
 
-    rows = np.concatenate([strip for strip, _ in tiled(pixels, grid, run)])
+    rows = np.concatenate(list(tiled(pixels, grid, run)))
     around = np.pad(pixels, ((tiles.surround,) * 2, (tiles.surround,) * 2, (0, 0)), mode="edge")
     whole = run(around[None])[0].transpose(1, 2, 0)
     cut = tiles.context * scale

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.manifest import TileFacts
-from models.tasks.tiles import RowBlender, TileGrid, tiled, to_bytes
+from models.tasks.tiles import RowBlender, Stand, TileGrid, tiled, to_bytes
 
 VALID = TileFacts(scale=2, side=32, margin=3)
 """Of a network that pads nothing."""
@@ -30,7 +30,7 @@ def cropped(margin):
 
 
 def through(pixels, facts, run):
-    return np.concatenate([strip for strip, _ in tiled(pixels, TileGrid(*pixels.shape[:2], facts), run)])
+    return np.concatenate(list(tiled(pixels, TileGrid(*pixels.shape[:2], facts), run)))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -91,7 +91,7 @@ def test_neighbours_that_disagree_meet_without_a_seam():
 def test_rows_are_given_out_as_soon_as_nothing_changes_them():
     pixels = photo(100, 40)
     grid = TileGrid(100, 40, BLENDED)
-    strips = [len(strip) for strip, _ in tiled(pixels, grid, doubled)]
+    strips = [len(strip) for strip in tiled(pixels, grid, doubled)]
     assert len(strips) == grid.rows > 2
     assert sum(strips) == 200
     assert max(strips) <= 64
@@ -108,3 +108,32 @@ def test_pieces_of_the_next_row_may_come_before_a_row_is_finished():
     blender.add(2, 0, doubled(grid.window(pixels, 2, 0)[None])[0].transpose(1, 2, 0))
     rest = [to_bytes(blender.finish(row)) for row in (1, 2)]
     assert np.array_equal(np.concatenate([first, *rest]), pixels.repeat(2, 0).repeat(2, 1))
+
+
+class LeaveOff(Exception):
+    pass
+
+
+@pytest.mark.parametrize("facts", [VALID, BLENDED])
+def test_it_goes_on_with_the_window_that_it_left_off_before(facts):
+    pixels = photo(100, 90)
+    grid = TileGrid(100, 90, facts)
+    run = doubled if facts is BLENDED else cropped(3)
+    whole = through(pixels, facts, run)
+    assert grid.rows * grid.columns >= 12
+    for last in range(grid.rows * grid.columns):
+        left = last
+
+        def look():
+            nonlocal left
+            if left == 0:
+                left = -1
+                raise LeaveOff
+            left -= 1
+
+        stand, strips = Stand(), []
+        with pytest.raises(LeaveOff):
+            strips.extend(tiled(pixels, grid, run, before_each=look, stand=stand))
+        assert (stand.row, stand.column) == divmod(last, grid.columns)
+        strips += tiled(pixels, grid, run, before_each=look, stand=stand)
+        assert np.array_equal(np.concatenate(strips), whole)

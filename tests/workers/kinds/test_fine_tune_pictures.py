@@ -105,7 +105,7 @@ def marks_of_served(pack, model, manifest):
         large = decode_image(pack.read(item), limits=ImageLimits())
         small = smaller(large, manifest.tiles.scale)
         grid = TileGrid(*small.shape[:2], manifest.tiles)
-        made = np.concatenate([rows for rows, _ in tiled(small, grid, session.run)])
+        made = np.concatenate(list(tiled(small, grid, session.run)))
         tally.add(made, large, small, name=item.name)
     return tally.evaluation()
 

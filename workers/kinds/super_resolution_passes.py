@@ -1,0 +1,191 @@
+"""The passes of a picture through a network, from which a later attempt of the job goes on.
+
+    pass-N   rows of the N-th pass as bytes, in the work folder; the next pass reads them
+    kept     a checkpoint: `_Kept` as a line of JSON · all rows of the pass before, if there was one · the
+             rows of this one so far · those that further windows change, float32
+
+A checkpoint is made when the job is asked to leave off, and from time to time, seldom enough for its size.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models.export.served import ServedSession
+from models.manifest import TileFacts
+from models.tasks.tiles import Stand, TileGrid, tiled
+from workers.context import JobContext
+
+KEEP_EVERY_S = 60.0
+_LEAST_WORK = 30
+"""Between two checkpoints, so many times what the first of them took."""
+_AT_ONCE_BYTES = 2**20
+_AT_ONCE_ROWS = 256
+
+
+class _Kept(BaseModel):
+    """The head of a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    turn: int
+    """Number of the pass, from 0."""
+    cut: tuple[int, int, int, int]
+    """Rows and columns of windows, height and width of each: nothing goes on with what was cut otherwise."""
+    row: int
+    column: int
+    open_rows: int
+
+
+class Passes:
+    """A picture's way through a network that enlarges it `scale` times in each pass."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        session: ServedSession,
+        tiles: TileFacts,
+        pixels: NDArray[np.uint8],
+        *,
+        count: int,
+        enlarged: float,
+    ) -> None:
+        """`pixels` is (h, w, 3). The job is as far as `enlarged`, 0..1, when all is done."""
+        self._context, self._session, self._tiles, self._pixels = context, session, tiles, pixels
+        self._last = count - 1
+        self._grids = [TileGrid(*self._size(turn), tiles) for turn in range(count)]
+        self._enlarged = enlarged
+        self._turn, self._stand = 0, Stand()
+        if context.resume is not None:
+            self._take_up(context.resume.path)
+        self._kept_step = self._step(self._turn, self._stand)
+        self._kept_s = time.monotonic()
+        self._every_s = KEEP_EVERY_S
+
+    def rows(self) -> Iterator[NDArray[np.uint8]]:
+        """Rows of the last pass from top to bottom, (k, width, 3). Raises Interrupted."""
+        for turn in range(self._turn, self._last):
+            for _ in self._rows_of(turn):
+                pass
+        yield from self._rows_of(self._last)
+
+    def whole(self) -> NDArray[np.uint8]:
+        """All of them, on disk."""
+        for _ in self.rows():
+            pass
+        return self._result(self._last)
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _size(self, turn: int) -> tuple[int, int]:
+        """Height and width of what goes into a pass."""
+        scale = self._tiles.scale**turn
+        return self._pixels.shape[0] * scale, self._pixels.shape[1] * scale
+
+    def _path(self, turn: int) -> Path:
+        return self._context.work_dir / f"pass-{turn}"
+
+    def _result(self, turn: int) -> NDArray[np.uint8]:
+        return np.memmap(self._path(turn), np.uint8, "r", shape=(*self._size(turn + 1), 3))
+
+    def _rows_of(self, turn: int) -> Iterator[NDArray[np.uint8]]:
+        pixels = self._result(turn - 1) if turn else self._pixels
+        grid = self._grids[turn]
+        stand = self._stand if turn == self._turn else Stand()
+        path = self._path(turn)
+        yield from self._rows_so_far(path, grid)
+        with path.open("ab") as file:
+            look = partial(self._look, turn, stand, file)
+            for rows in tiled(pixels, grid, self._session.run, before_each=look, stand=stand):
+                file.write(rows.tobytes())
+                yield rows
+
+    def _rows_so_far(self, path: Path, grid: TileGrid) -> Iterator[NDArray[np.uint8]]:
+        width = grid.result_size[1]
+        rows = path.stat().st_size // (3 * width) if path.exists() else 0
+        for top in range(0, rows, _AT_ONCE_ROWS):
+            count = min(_AT_ONCE_ROWS, rows - top)
+            offset = 3 * width * top
+            yield np.fromfile(path, np.uint8, 3 * width * count, offset=offset).reshape(count, width, 3)
+
+    def _look(self, turn: int, stand: Stand, file: BinaryIO) -> None:
+        """Before each window: keep what there is when it is time to; leave off if asked to, else say how far
+        it is."""
+        step = self._step(turn, stand)
+        is_due = time.monotonic() - self._kept_s >= self._every_s
+        if step != self._kept_step and (is_due or self._context.stop_asked()):
+            file.flush()
+            self._keep(turn, stand, step)
+        self._context.begin("enlarging", at=self._progress(turn, stand))
+
+    def _progress(self, turn: int, stand: Stand) -> float:
+        """Of all pixels that go through the network, the share of those that have, as the job counts it."""
+        grid = self._grids[turn]
+        windows = (stand.row * grid.columns + stand.column) / (grid.rows * grid.columns)
+        each = [prod(self._size(number)) for number in range(self._last + 1)]
+        return self._enlarged * (sum(each[:turn]) + windows * each[turn]) / sum(each)
+
+    def _step(self, turn: int, stand: Stand) -> int:
+        """Windows that are done, over all passes."""
+        before = sum(grid.rows * grid.columns for grid in self._grids[:turn])
+        return before + stand.row * self._grids[turn].columns + stand.column
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def _keep(self, turn: int, stand: Stand, step: int) -> None:
+        began_s = time.monotonic()
+        rows = np.empty(0, np.float32) if stand.open is None else stand.open
+        cut = _cut(self._grids[turn])
+        kept = _Kept(turn=turn, cut=cut, row=stand.row, column=stand.column, open_rows=len(rows))
+        path = self._context.work_dir / "kept"
+        with path.open("wb") as file:
+            file.write(kept.model_dump_json().encode() + b"\n")
+            for part in (turn - 1, turn) if turn else (turn,):
+                with self._path(part).open("rb") as made:
+                    shutil.copyfileobj(made, file, _AT_ONCE_BYTES)
+            file.write(rows.tobytes())
+        self._context.checkpoint(step, path, {"progress": round(self._progress(turn, stand), 4)})
+        self._kept_step, self._kept_s = step, time.monotonic()
+        self._every_s = max(KEEP_EVERY_S, _LEAST_WORK * (self._kept_s - began_s))
+
+    def _take_up(self, path: Path) -> None:
+        with path.open("rb") as file:
+            kept = self._head(file.readline())
+            if kept is None:
+                self._context.message("What was kept is of another version; the picture is begun anew.")
+                return
+            grid = self._grids[kept.turn]
+            if kept.turn:
+                _copy(file, self._path(kept.turn - 1), 3 * prod(self._size(kept.turn)))
+            width = grid.result_size[1]
+            _copy(file, self._path(kept.turn), 3 * width * grid.place(kept.row, 0)[0])
+            rows = np.fromfile(file, np.float32, kept.open_rows * width * 3)
+        self._turn = kept.turn
+        self._stand = Stand(row=kept.row, column=kept.column, open=rows.reshape(kept.open_rows, width, 3))
+
+    def _head(self, line: bytes) -> _Kept | None:
+        try:
+            kept = _Kept.model_validate_json(line)
+        except ValidationError:
+            return None
+        fits = 0 <= kept.turn <= self._last and kept.cut == _cut(self._grids[kept.turn])
+        return kept if fits else None
+
+
+def _cut(grid: TileGrid) -> tuple[int, int, int, int]:
+    return grid.rows, grid.columns, *grid.window_size
+
+
+def _copy(source: BinaryIO, target: Path, count: int) -> None:
+    """So many bytes, from where the source stands."""
+    with target.open("wb") as file:
+        while count and (piece := source.read(min(count, _AT_ONCE_BYTES))):
+            file.write(piece)
+            count -= len(piece)
