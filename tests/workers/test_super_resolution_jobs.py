@@ -145,8 +145,10 @@ def test_a_paused_job_goes_on_with_the_next_window_and_leaves_nothing_behind(des
     desk.bench.runner.answer(job.id)
     done = desk.bench.get(job.id)
     assert done.status is JobStatus.SUCCEEDED, done.error
-    _, image = desk.result(done)
+    facts, image = desk.result(done)
     assert np.array_equal(np.asarray(image), enlarged(pixels))
+    undisturbed, _ = desk.result(desk.done(encoded(pixels), model="slow:1"))
+    assert facts.sha256 == undisturbed.sha256
     begun = [
         event.data["progress"]
         for event in desk.bench.jobs.events(SYSTEM, job.id)

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +29,6 @@ KEEP_EVERY_S = 60.0
 _LEAST_WORK = 30
 """Between two checkpoints, so many times what the first of them took."""
 _AT_ONCE_BYTES = 2**20
-_AT_ONCE_ROWS = 256
 
 
 class _Kept(BaseModel):
@@ -100,20 +100,12 @@ class Passes:
         grid = self._grids[turn]
         stand = self._stand if turn == self._turn else Stand()
         path = self._path(turn)
-        yield from self._rows_so_far(path, grid)
+        yield from _rows_so_far(path, grid, stand.row)
         with path.open("ab") as file:
             look = partial(self._look, turn, stand, file)
             for rows in tiled(pixels, grid, self._session.run, before_each=look, stand=stand):
                 file.write(rows.tobytes())
                 yield rows
-
-    def _rows_so_far(self, path: Path, grid: TileGrid) -> Iterator[NDArray[np.uint8]]:
-        width = grid.result_size[1]
-        rows = path.stat().st_size // (3 * width) if path.exists() else 0
-        for top in range(0, rows, _AT_ONCE_ROWS):
-            count = min(_AT_ONCE_ROWS, rows - top)
-            offset = 3 * width * top
-            yield np.fromfile(path, np.uint8, 3 * width * count, offset=offset).reshape(count, width, 3)
 
     def _look(self, turn: int, stand: Stand, file: BinaryIO) -> None:
         """Before each window: keep what there is when it is time to; leave off if asked to, else say how far
@@ -177,6 +169,16 @@ class Passes:
             return None
         fits = 0 <= kept.turn <= self._last and kept.cut == _cut(self._grids[kept.turn])
         return kept if fits else None
+
+
+def _rows_so_far(path: Path, grid: TileGrid, row: int) -> Iterator[NDArray[np.uint8]]:
+    """The rows above a row of windows, in the pieces in which they came first: so a PNG of them has the same
+    bytes."""
+    width = grid.result_size[1]
+    tops = [grid.place(above, 0)[0] for above in range(row + 1)]
+    for top, bottom in pairwise(tops):
+        offset, count = 3 * width * top, 3 * width * (bottom - top)
+        yield np.fromfile(path, np.uint8, count, offset=offset).reshape(-1, width, 3)
 
 
 def _cut(grid: TileGrid) -> tuple[int, int, int, int]:
