@@ -2,6 +2,7 @@
 
 Every number is the median of the rounds, of which one connection has more. A ratio is formed within a round,
 between neighbours in time, and then the median is taken: a machine whose speed drifts moves both sides of it.
+What it was in the least and in the most favourable round stands beside it.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 NAMES = {
     "limit": "**limit**: decode + ONNX Runtime, no HTTP",
@@ -27,6 +28,19 @@ AT = 32
 MANY = 128
 """Connections of which it is asked whether they slow it down."""
 Cell = dict[str, Any]
+
+
+class Ratio(NamedTuple):
+    """What was formed in each round."""
+
+    median: float
+    least: float
+    most: float
+
+    def say(self, form: str) -> str:
+        """The median, and in brackets the least and the most, where there were several rounds."""
+        spread = f" ({self.least:{form}} to {self.most:{form}})" if self.least < self.most else ""
+        return f"**{self.median:{form}}**{spread}"
 
 
 @dataclass(frozen=True)
@@ -61,17 +75,17 @@ class Run:
 
     def paired(
         self, model: str, servers: tuple[str, ...], connections: int, form: Callable[..., float]
-    ) -> float | None:
-        """Median over the rounds of what `form` makes of one cell of each server."""
+    ) -> Ratio | None:
+        """Over the rounds, of what `form` makes of one cell of each server."""
         return _by_round([self.cells(model, server, connections) for server in servers], form)
 
-    def of_limit(self, model: str, server: str, connections: int) -> float | None:
+    def of_limit(self, model: str, server: str, connections: int) -> Ratio | None:
         """Share of the limit."""
         return self.paired(
             model, (server, "limit"), connections, lambda own, top: own["images_per_s"] / top["images_per_s"]
         )
 
-    def of_floor(self, model: str, server: str) -> float | None:
+    def of_floor(self, model: str, server: str) -> Ratio | None:
         """Share of cores / (CPU-s per image of the limit + CPU-s per request of the empty route)."""
         cores = self.facts["cores"]
 
@@ -81,23 +95,27 @@ class Run:
 
         return self.paired(model, (server, "limit", "empty"), AT, share)
 
-    def many_to_some(self, model: str, server: str) -> float | None:
-        """Pace at many connections over that at fewer: median over the rounds of what was formed in each."""
+    def many_to_some(self, model: str, server: str) -> Ratio | None:
+        """Pace at many connections over that at fewer."""
         columns = [self.cells(model, server, count) for count in (MANY, AT)]
         return _by_round(columns, lambda many, some: many["images_per_s"] / some["images_per_s"])
 
 
-def _by_round(columns: Sequence[list[Cell]], form: Callable[..., float]) -> float | None:
-    """Median over the rounds, of those that have a cell in each column, of what `form` makes of them."""
+def _by_round(columns: Sequence[list[Cell]], form: Callable[..., float]) -> Ratio | None:
+    """Over the rounds that have a cell in each column, of what `form` makes of them."""
     rounds = [{cell["round"]: cell for cell in column} for column in columns]
     values = [form(*(cells[number] for cells in rounds)) for number in set.intersection(*map(set, rounds))]
-    return median(values) if values else None
+    return Ratio(median(values), min(values), max(values)) if values else None
 
 
 def _number(value: float | None, form: str = ".3g") -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if form == ".3g" and value >= 100 else f"{value:{form}}"
+
+
+def _say(ratio: Ratio | None, form: str = ".3f") -> str:
+    return "-" if ratio is None else ratio.say(form)
 
 
 def _table(run: Run, model: str) -> Iterator[str]:
@@ -116,7 +134,8 @@ def _table(run: Run, model: str) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for server in run.servers(model):
         pace = " / ".join(_number(run.value(model, server, count, "images_per_s")) for count in counts)
-        share = 1.0 if server == "limit" else run.of_limit(model, server, AT)
+        ratio = run.of_limit(model, server, AT)
+        share = ratio.median if ratio and server != "empty" else None
         times = ", ".join(_number(run.value(model, server, AT, key)) for key in ("p50_ms", "p99_ms"))
         one = run.value(model, server, 1, "decode_and_run_ms" if server == "limit" else "p50_ms")
         key = "cpu_s_per_image" if server == "limit" else "cpu_s_per_request"
@@ -128,7 +147,7 @@ def _table(run: Run, model: str) -> Iterator[str]:
             if server != "limit"
         )
         yield (
-            f"| {NAMES[server]} | {pace} | {_number(None if server == 'empty' else share, '.2f')} | {times} "
+            f"| {NAMES[server]} | {pace} | {_number(share, '.2f')} | {times} "
             f"| {_number(one)} | {_number(cpu and cpu * 1e3)} | {'-' if server == 'limit' else lost} |"
         )
 
@@ -138,23 +157,23 @@ def _promises(run: Run, model: str) -> Iterator[str]:
         return
     share = run.of_limit(model, "athanor", AT)
     bare = run.of_limit(model, "bare", AT), run.of_floor(model, "bare")
-    least = [f"; {NAMES['bare']}: {_number(value, '.3f')}" if value else "" for value in bare]
-    yield f"- of the limit at {AT} connections: **{_number(share, '.3f')}**{least[0]}"
+    least = [f"; {NAMES['bare']}: {_say(ratio)}" if ratio else "" for ratio in bare]
+    yield f"- of the limit at {AT} connections: {_say(share)}{least[0]}"
     floor = run.of_floor(model, "athanor")
-    yield f"- of the floor that the empty route allows at {AT}: **{_number(floor, '.3f')}**{least[1]}"
+    yield f"- of the floor that the empty route allows at {AT}: {_say(floor)}{least[1]}"
     p99_ms = run.value(model, "athanor", AT, "p99_ms")
     peers = {name: run.value(model, name, AT, "p99_ms") for name in PEERS if name in run.servers(model)}
     listed = ", ".join(f"{NAMES[name]} {_number(value)}" for name, value in peers.items())
     yield f"- p99 at {AT}: **{_number(p99_ms)} ms**; {listed}"
     own, top = run.many_to_some(model, "athanor"), run.many_to_some(model, "limit")
     if own:
-        yield f"- {MANY} connections against {AT}: **{own:.3f}**; meanwhile the limit {_number(top, '.3f')}"
+        yield f"- {MANY} connections against {AT}: {_say(own)}; meanwhile the limit {_say(top)}"
     pair = "athanor", "limit"
     added = run.paired(model, pair, 1, lambda own, top: own["p50_ms"] - top["decode_and_run_ms"])
-    yield f"- p50 at 1 connection over decode + run by the limit's threads: **{_number(added, '+.2f')} ms**"
+    yield f"- p50 at 1 connection over decode + run by the limit's threads: {_say(added, '+.2f')} ms"
     if any("wide_decode_and_run_ms" in cell for cell in run.cells(model, "limit", 1)):
         wide = run.paired(model, pair, 1, lambda own, top: own["p50_ms"] - top["wide_decode_and_run_ms"])
-        yield f"- the same over decode + run on all cores: **{_number(wide, '+.2f')} ms**"
+        yield f"- the same over decode + run on all cores: {_say(wide, '+.2f')} ms"
 
 
 def _chosen(run: Run, model: str) -> Iterator[str]:
