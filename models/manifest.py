@@ -86,7 +86,9 @@ MAX_WINDOW_SIDE = 2048
 """Most that a window contributes, pixels a side."""
 CONTEXT_PART = 8
 """Of a window, what is shown at each side to a graph of which nobody knows how far it sees: 1/8."""
-_CONTEXT_STEP = 8
+CONTEXT_STEP = 8
+"""What a graph is shown around a window is a multiple of so many pixels, unless somebody says how much: twice
+this, and so a window, is a multiple of what any network of segmentation here asks for."""
 
 
 class TileFacts(_Frozen):
@@ -124,17 +126,18 @@ class TileFacts(_Frozen):
         """
         if margin:
             reach = 0
+        most = MAX_WINDOW_SIDE if context is None else window  # what somebody said is not changed silently
         if context is None:
-            context = window // CONTEXT_PART if reach is None else -(-reach // _CONTEXT_STEP) * _CONTEXT_STEP
+            context = window // CONTEXT_PART if reach is None else -(-reach // CONTEXT_STEP) * CONTEXT_STEP
         if overlap is None:
             overlap = window // 16 if reach is None or context < reach else 0
-        side = (window - 2 * (margin + context)) // 16 * 16
+        side = min(most, (window - 2 * (margin + context)) // 16 * 16)
         if side <= 0:
             around = f"less {margin + context} at each side"
             raise ValueError(f"Of windows of {window} pixels, {around}, too little is left.")
         if side > MAX_WINDOW_SIDE:
-            most = f"{side} of them count, {MAX_WINDOW_SIDE} a side may"
-            raise ValueError(f"Windows of {window} pixels are too large: {most}.")
+            counted = f"{side} of them count, {MAX_WINDOW_SIDE} a side may"
+            raise ValueError(f"Windows of {window} pixels are too large: {counted}.")
         return cls(scale=scale, side=side, margin=margin, context=context, overlap=overlap)
 
     @property

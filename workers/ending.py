@@ -2,10 +2,11 @@
 goes after a job has ended."""
 
 from app.access.principal import Principal
+from app.db.revision import lock_revision
 from app.files.keeping import keep
 from app.jobs.job import ClaimedJob
 from app.jobs.states import JobStatus
-from app.storage.reclaim import reclaim
+from app.storage.reclaim import release
 from workers.protocol import Done
 from workers.workplace import Workplace
 
@@ -47,6 +48,12 @@ def commit(place: Workplace, job: ClaimedJob, done: Done, *, ran_s: float) -> st
 
 
 def drop_spent(place: Workplace) -> None:
-    """Take away the checkpoints, and their bytes, from which nothing will go on any more. Safe to repeat."""
-    for tenant_id, hashes in place.records.drop_spent().items():
-        reclaim(place.database, place.objects, Principal(tenant_id=tenant_id), hashes)
+    """Take away the checkpoints, and their bytes, from which nothing will go on any more.
+
+    A row goes with its bytes or stays, to be found again: of a job that has ended no row is ever read.
+    """
+    for spent in place.records.spent():
+        with place.database.begin() as session:
+            lock_revision(session)
+            place.records.drop(session, spent.id)
+            release(session, place.objects, Principal(tenant_id=spent.tenant_id), spent.sha256)

@@ -5,6 +5,7 @@ no trace. Values go by (job, step), so a step that is run again after a crash wr
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Delete, delete, insert, select
 from sqlalchemy.orm import Session
@@ -28,6 +29,14 @@ _MARKS = ("valid_psnr", "valid_miou", "valid_accuracy")
 """What validations are judged by, one of them by task; higher is better."""
 CHECKPOINTED_ATTEMPT = "checkpointed_attempt"
 """The fact that names the last attempt that made a checkpoint."""
+
+
+class Spent(NamedTuple):
+    """A checkpoint that nobody needs."""
+
+    id: str
+    tenant_id: str
+    sha256: str
 
 
 class RunRecords:
@@ -77,11 +86,10 @@ class RunRecords:
             )
             facts = {"step": step, "metrics": metrics}
             add_event(session, row, kind="checkpoint", message=f"checkpoint at step {step}", data=facts)
-            return _drop_unneeded(session, job)
+            return _drop_unneeded(session, job, step)
 
-    def drop_spent(self) -> dict[str, list[str]]:
-        """Take away the checkpoints from which nothing will go on any more. Hashes by tenant, for
-        `reclaim`."""
+    def spent(self) -> list[Spent]:
+        """The checkpoints from which nothing will go on any more."""
         ended = [status.value for status in JobStatus if status.has_ended]
         query = (
             select(JobCheckpointRow.id, JobCheckpointRow.tenant_id, JobCheckpointRow.sha256)
@@ -89,14 +97,11 @@ class RunRecords:
             .where(JobRow.kind.in_(TO_GO_ON_ONLY), JobRow.status.in_(ended))
         )
         with self._database.read() as session:
-            spent = session.execute(query).all()
-        if spent:
-            with self._database.begin() as session:
-                session.execute(_delete(JobCheckpointRow.id.in_([row.id for row in spent])))
-        hashes: dict[str, list[str]] = {}
-        for row in spent:
-            hashes.setdefault(row.tenant_id, []).append(row.sha256)
-        return hashes
+            return [Spent(*row) for row in session.execute(query)]
+
+    def drop(self, session: Session, checkpoint_id: str) -> None:
+        """Take a checkpoint's row away; a missing one is fine."""
+        session.execute(_delete(JobCheckpointRow.id == checkpoint_id))
 
     def checkpoints(self, job_id: str) -> list[JobCheckpoint]:
         """Newest first."""
@@ -108,11 +113,11 @@ def _delete(*which: ColumnElement[bool]) -> Delete:
     return delete(JobCheckpointRow).where(*which).execution_options(synchronize_session=False)
 
 
-def needed(checkpoints: Sequence[JobCheckpoint], *, newest: int = KEEP_NEWEST) -> set[int]:
-    """Steps of those that are kept, of checkpoints newest first: so many of the newest, and the one with the
-    highest `valid_psnr`, `valid_miou` or `valid_accuracy`, whichever is in its metrics, of equals the lowest
+def needed(checkpoints: Sequence[JobCheckpoint]) -> set[int]:
+    """Steps of those that are kept, of checkpoints newest first: the newest, and the one with the highest
+    `valid_psnr`, `valid_miou` or `valid_accuracy`, whichever is in its metrics, of equals the lowest
     `valid_loss`."""
-    steps = {checkpoint.step for checkpoint in checkpoints[:newest]}
+    steps = {checkpoint.step for checkpoint in checkpoints[:KEEP_NEWEST]}
     validated = [one for one in reversed(checkpoints) if _mark(one) is not None]
     if validated:
         steps.add(max(validated, key=_rank).step)
@@ -160,9 +165,10 @@ def _checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:
     return [checkpoint_of(row) for row in session.scalars(query.order_by(JobCheckpointRow.step.desc()))]
 
 
-def _drop_unneeded(session: Session, job: ClaimedJob) -> list[str]:
+def _drop_unneeded(session: Session, job: ClaimedJob, step: int) -> list[str]:
     checkpoints = _checkpoints(session, job.id)
-    steps = needed(checkpoints, newest=1 if job.kind in TO_GO_ON_ONLY else KEEP_NEWEST)
+    # Not the highest step: a run that could not use it has begun anew.
+    steps = {step} if job.kind in TO_GO_ON_ONLY else needed(checkpoints)
     unneeded = [checkpoint for checkpoint in checkpoints if checkpoint.step not in steps]
     session.execute(_delete(JobCheckpointRow.id.in_([checkpoint.id for checkpoint in unneeded])))
     return [checkpoint.sha256 for checkpoint in unneeded]

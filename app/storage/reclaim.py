@@ -28,8 +28,14 @@ def reclaim(database: Database, objects: ObjectStore, principal: Principal, hash
         with database.begin() as session:
             lock_revision(session)
             for sha256 in some:
-                if not _is_referenced(session, principal, sha256):
-                    objects.delete(principal, sha256)
+                release(session, objects, principal, sha256)
+
+
+def release(session: Session, objects: ObjectStore, principal: Principal, sha256: str) -> None:
+    """Delete one of the tenant's objects unless a row refers to it. The caller's transaction holds the
+    revision lock."""
+    if not _is_referenced(session, principal, sha256):
+        objects.delete(principal, sha256)
 
 
 def _is_referenced(session: Session, principal: Principal, sha256: str) -> bool:

@@ -2,6 +2,7 @@
 -- monotonic clock: a window cut out of steady state has neither the pipeline's filling nor its end. Their pace is the
 -- slope of the straight line through (time, number of answers so far): answers that come in batches are seldom a whole
 -- number of batches in a window, and divided by its length they would be wrong by up to half a batch at each end.
+-- Where they fill less than half of the window a slope means nothing, and their number is divided by its length.
 -- Latencies are wrk's own, over the whole run.
 local ffi = require("ffi")
 ffi.cdef("typedef struct { long s; long ns; } instant; int clock_gettime(int clock, instant *now);")
@@ -27,7 +28,7 @@ end
 
 function init()
   good, bad, begin_s, end_s = 0, 0, nil, nil
-  sum_s, sum_s2, sum_n, sum_sn = 0, 0, 0, 0
+  sum_s, sum_s2, sum_n, sum_sn, first_s, last_s = 0, 0, 0, 0, nil, 0
 end
 
 function response(status)
@@ -41,16 +42,19 @@ function response(status)
   elseif at_s >= begin_s and at_s < end_s then
     local since_s = at_s - begin_s
     good = good + 1
+    first_s, last_s = first_s or since_s, since_s
     sum_s, sum_s2 = sum_s + since_s, sum_s2 + since_s * since_s
     sum_n, sum_sn = sum_n + good, sum_sn + since_s * good
   end
 end
 
 function done(summary, latency)
-  local per_s, total_bad = 0, 0
+  local per_s, total_bad, window_s = 0, 0, tonumber(os.getenv("BENCH_SECONDS"))
   for _, thread in ipairs(threads) do
     local count, mean_s = thread:get("good"), thread:get("sum_s") / thread:get("good")
-    if count > 1 then
+    if thread:get("last_s") - (thread:get("first_s") or 0) < window_s / 2 then
+      per_s = per_s + count / window_s
+    else
       local spread = thread:get("sum_s2") - count * mean_s * mean_s
       per_s = per_s + (thread:get("sum_sn") - mean_s * thread:get("sum_n")) / spread
     end

@@ -35,7 +35,7 @@ class Windows(NamedTuple):
     """Pixels at each side of a window for which it makes no result."""
     reach: int | None
     """Pixels at each side of a window whose results would be others if the picture went on; None if they
-    are more than an eighth of the window, or all."""
+    are more than an eighth of the window, or nobody knows."""
 
 
 def check_free(found: Input) -> None:
@@ -73,7 +73,11 @@ def measure(served: ModelProto, wishes: Wishes) -> Windows:
             hint="Export it so that white is 1; give std 255 if it takes pictures in 0..1 too.",
         )
     scale, margin = _settled(sizes, shapes, wishes)
-    return Windows(scale, margin, 0 if margin else _reach(session, side // CONTEXT_PART, scale))
+    deepest = min(side, wishes.preprocessing.width) // CONTEXT_PART
+    try:
+        return Windows(scale, margin, None if margin else _reach(session, deepest, scale))
+    except (ServedGraphError, MemoryError):  # it takes no windows of these sizes
+        return Windows(scale, margin, None)
 
 
 def _reach(session: ServedSession, deepest: int, scale: int) -> int | None:
@@ -86,6 +90,8 @@ def _reach(session: ServedSession, deepest: int, scale: int) -> int | None:
         alone = session.run(np.ascontiguousarray(picture[:, down, across]))[0]
         rows, columns = (slice(part.start * scale, part.stop * scale) for part in (down, across))
         within = session.run(picture)[0, :, rows, columns]
+        if within.shape != alone.shape:
+            return None
         differs = ~(np.abs(alone - within).max(axis=0) <= _SAME * np.abs(within).max())
         from_edge = np.minimum(np.arange(side * scale), np.arange(side * scale)[::-1]) // scale
         depths = np.minimum(from_edge[:, None], from_edge)[differs]

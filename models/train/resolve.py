@@ -21,7 +21,7 @@ from pydantic import Field
 from models.catalogue.architecture import Architecture
 from models.data.masks import read_mask
 from models.data.pack import Item, Pack, Split
-from models.manifest import Preprocessing, Task, TileFacts
+from models.manifest import CONTEXT_PART, CONTEXT_STEP, Preprocessing, Task, TileFacts
 from models.tasks.image_facts import ImageLimits
 from models.train.spec import Choice, SpecError, TrainSpec
 
@@ -86,8 +86,6 @@ _SMALLEST_SIDE = 96
 _ROUND_SIDE = 16
 _LEAST_WINDOW = 256
 """Pixels a side: of smaller ones most would be their surroundings."""
-_CONTEXT_STEP = 8
-"""Twice this, and so a window, is a multiple of what any network of segmentation asks for."""
 _ENLARGEMENT = 1.75
 """Small pictures, of their shorter side: beyond that time goes and nothing is seen."""
 _CHECKPOINTS = 20
@@ -149,7 +147,7 @@ class ResolvedSpec(TrainSpec):
         if self.fit != "tiles":
             return None
         window = max(_LEAST_WINDOW, self.image_size)
-        return TileFacts.of_window(window, context=window // (8 * _CONTEXT_STEP) * _CONTEXT_STEP)
+        return TileFacts.of_window(window, context=window // (CONTEXT_PART * CONTEXT_STEP) * CONTEXT_STEP)
 
     def weights_by_label(self) -> list[float] | None:
         """Class weights in the order of the labels; of a lone label of masks after that of the rest."""

@@ -4,9 +4,12 @@
     kept     a checkpoint: `_Kept` as a line of JSON · all rows of the pass before, if there was one · the
              rows of this one so far · those that further windows change, float32
 
-A checkpoint is made when the job is asked to leave off, and from time to time, seldom enough for its size.
+A checkpoint is made from time to time, seldom enough for what it takes, and when the job is asked to leave
+off, if it is small enough to be kept in the seconds that a worker has then. It only saves work: where the
+disk has no room for it, the job goes on without.
 """
 
+import errno
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,14 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.errors import DiskFull
+from app.storage.disk import Disk
 from models.export.served import ServedSession
 from models.manifest import TileFacts
 from models.tasks.tiles import Stand, TileGrid, tiled
-from workers.context import JobContext
+from workers.context import Interrupted, JobContext
 
 KEEP_EVERY_S = 60.0
 _LEAST_WORK = 30
-"""Between two checkpoints, so many times what the first of them took."""
+"""Before the next checkpoint, so many times what the last one took."""
+_QUICK_BYTES = 256 * 2**20
+"""Written, hashed, copied and synchronised in about three seconds."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _AT_ONCE_BYTES = 2**20
 
 
@@ -92,6 +100,10 @@ class Passes:
     def _path(self, turn: int) -> Path:
         return self._context.work_dir / f"pass-{turn}"
 
+    @property
+    def _path_kept(self) -> Path:
+        return self._context.work_dir / "kept"
+
     def _result(self, turn: int) -> NDArray[np.uint8]:
         return np.memmap(self._path(turn), np.uint8, "r", shape=(*self._size(turn + 1), 3))
 
@@ -100,7 +112,9 @@ class Passes:
         grid = self._grids[turn]
         stand = self._stand if turn == self._turn else Stand()
         path = self._path(turn)
-        yield from _rows_so_far(path, grid, stand.row)
+        for rows in _rows_so_far(path, grid, stand.row):
+            self._context.leave_if_asked()
+            yield rows
         with path.open("ab") as file:
             look = partial(self._look, turn, stand, file)
             for rows in tiled(pixels, grid, self._session.run, before_each=look, stand=stand):
@@ -110,12 +124,16 @@ class Passes:
     def _look(self, turn: int, stand: Stand, file: BinaryIO) -> None:
         """Before each window: keep what there is when it is time to; leave off if asked to, else say how far
         it is."""
-        step = self._step(turn, stand)
+        is_asked, size_bytes = self._context.stop_asked(), self._size_bytes(turn, stand)
         is_due = time.monotonic() - self._kept_s >= self._every_s
-        if step != self._kept_step and (is_due or self._context.stop_asked()):
+        if self._step(turn, stand) != self._kept_step and (
+            size_bytes <= _QUICK_BYTES if is_asked else is_due
+        ):
             file.flush()
-            self._keep(turn, stand, step)
-        self._context.begin("enlarging", at=self._progress(turn, stand))
+            self._keep_if_there_is_room(turn, stand, size_bytes)
+        if is_asked:
+            raise Interrupted
+        self._context.progress(self._progress(turn, stand), "enlarging")
 
     def _progress(self, turn: int, stand: Stand) -> float:
         """Of all pixels that go through the network, the share of those that have, as the job counts it."""
@@ -131,21 +149,40 @@ class Passes:
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
-    def _keep(self, turn: int, stand: Stand, step: int) -> None:
+    def _size_bytes(self, turn: int, stand: Stand) -> int:
+        """Of a checkpoint, but for its head."""
+        grid = self._grids[turn]
+        above = 3 * grid.result_size[1] * grid.place(stand.row, 0)[0] if stand.row < grid.rows else 0
+        before = 3 * prod(self._size(turn)) if turn else 0
+        return before + above + (0 if stand.open is None else stand.open.nbytes)
+
+    def _keep_if_there_is_room(self, turn: int, stand: Stand, size_bytes: int) -> None:
         began_s = time.monotonic()
+        try:
+            Disk.of(self._context.settings).check(2 * size_bytes)  # the store copies it
+            self._keep(turn, stand)
+        except (DiskFull, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+                raise
+            self._path_kept.unlink(missing_ok=True)
+            self._context.message("The disk has no room for a checkpoint; the job goes on without.")
+        self._kept_s = time.monotonic()
+        self._every_s = max(KEEP_EVERY_S, _LEAST_WORK * (self._kept_s - began_s))
+
+    def _keep(self, turn: int, stand: Stand) -> None:
+        step = self._step(turn, stand)
         rows = np.empty(0, np.float32) if stand.open is None else stand.open
         cut = _cut(self._grids[turn])
         kept = _Kept(turn=turn, cut=cut, row=stand.row, column=stand.column, open_rows=len(rows))
-        path = self._context.work_dir / "kept"
-        with path.open("wb") as file:
+        with self._path_kept.open("wb") as file:
             file.write(kept.model_dump_json().encode() + b"\n")
             for part in (turn - 1, turn) if turn else (turn,):
                 with self._path(part).open("rb") as made:
                     shutil.copyfileobj(made, file, _AT_ONCE_BYTES)
             file.write(rows.tobytes())
-        self._context.checkpoint(step, path, {"progress": round(self._progress(turn, stand), 4)})
-        self._kept_step, self._kept_s = step, time.monotonic()
-        self._every_s = max(KEEP_EVERY_S, _LEAST_WORK * (self._kept_s - began_s))
+        facts = {"progress": self._progress(turn, stand)}
+        self._context.checkpoint(step, self._path_kept, facts)
+        self._kept_step = step
 
     def _take_up(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -155,12 +192,20 @@ class Passes:
                 return
             grid = self._grids[kept.turn]
             if kept.turn:
-                _copy(file, self._path(kept.turn - 1), 3 * prod(self._size(kept.turn)))
+                self._copy(file, self._path(kept.turn - 1), 3 * prod(self._size(kept.turn)))
             width = grid.result_size[1]
-            _copy(file, self._path(kept.turn), 3 * width * grid.place(kept.row, 0)[0])
+            self._copy(file, self._path(kept.turn), 3 * width * grid.place(kept.row, 0)[0])
             rows = np.fromfile(file, np.float32, kept.open_rows * width * 3)
         self._turn = kept.turn
         self._stand = Stand(row=kept.row, column=kept.column, open=rows.reshape(kept.open_rows, width, 3))
+
+    def _copy(self, source: BinaryIO, target: Path, count: int) -> None:
+        """So many bytes, from where the source stands."""
+        with target.open("wb") as file:
+            while count and (piece := source.read(min(count, _AT_ONCE_BYTES))):
+                self._context.leave_if_asked()
+                file.write(piece)
+                count -= len(piece)
 
     def _head(self, line: bytes) -> _Kept | None:
         try:
@@ -183,11 +228,3 @@ def _rows_so_far(path: Path, grid: TileGrid, row: int) -> Iterator[NDArray[np.ui
 
 def _cut(grid: TileGrid) -> tuple[int, int, int, int]:
     return grid.rows, grid.columns, *grid.window_size
-
-
-def _copy(source: BinaryIO, target: Path, count: int) -> None:
-    """So many bytes, from where the source stands."""
-    with target.open("wb") as file:
-        while count and (piece := source.read(min(count, _AT_ONCE_BYTES))):
-            file.write(piece)
-            count -= len(piece)

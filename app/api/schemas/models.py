@@ -233,14 +233,16 @@ class ImportRequest(BaseModel):
         ge=0,
         le=512,
         description="With `tiles`: pixels around a window that the graph sees and whose results are unused."
-        " Left out, as many as change its results, which is measured, or an eighth of the window if more do.",
+        " Left out, as many as change its results, in steps of eight, which is measured; an eighth of the"
+        " window if more do.",
     )
     overlap: int | None = Field(
         default=None,
         ge=0,
         le=512,
         description="With `tiles`: pixels that neighbouring windows share, over which they are blended."
-        " Left out, none, or a sixteenth of the window where the graph sees farther than `context`.",
+        " Left out, none, or a sixteenth of the window where the graph sees farther than `context` or nobody"
+        " knows.",
     )
     crop: float = Field(default=0.875, gt=0, le=1)
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = "bicubic"

@@ -63,6 +63,19 @@ def test_the_newest_three_checkpoints_and_the_best_are_kept(jobs, keep):
     assert [int(sha256) for sha256 in dropped] == [10, 30]
 
 
+def test_of_a_kind_that_only_goes_on_from_them_what_was_reached_last_is_kept(database, jobs):
+    job = jobs.create(SYSTEM, kind="super_resolution", spec={})
+    claimed = JobStore(database).claim(job.id, holder="w", lease_s=20)
+    records = RunRecords(database)
+    for step, dropped in ((40, []), (90, [40]), (10, [90])):  # 90 was damaged: it began anew
+        stored = Stored(sha256=f"{step:064}", size_bytes=step)
+        hashes = records.add_checkpoint(
+            claimed, Note(), step=step, stored=stored, metrics={}, is_kept=lambda: True
+        )
+        assert hashes == [f"{one:064}" for one in dropped]
+    assert [checkpoint.step for checkpoint in jobs.checkpoints(SYSTEM, job.id)] == [10]
+
+
 def test_of_made_pictures_the_best_is_the_one_with_the_highest_psnr(jobs, keep):
     decibels = {10: 30.0, 20: 33.0, 30: 31.0, 40: 31.5, 50: 31.5, 60: 31.5}
     dropped = [

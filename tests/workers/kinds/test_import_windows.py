@@ -94,6 +94,35 @@ def test_windows_of_a_graph_whose_results_depend_on_where_they_lie_are_blended(i
     assert (tiles.scale, tiles.margin, tiles.context, tiles.overlap) == (1, 0, 12, 6)
 
 
+def test_a_graph_that_takes_no_window_of_the_sizes_that_are_tried_is_shown_an_eighth(imports):
+    data = onnx.load_from_string(graph(kernel=1, scale=1))
+    pads = numpy_helper.from_array(np.int64([0, 0, 80, 80, 0, 0, 80, 80]), "around")
+    data.graph.initializer.append(pads)
+    data.graph.node.insert(0, helper.make_node("Pad", ["pixels", "around"], ["wide"], mode="reflect"))
+    cut = {"starts": [80, 80], "ends": [-80, -80], "axes": [2, 3]}
+    more = [numpy_helper.from_array(np.int64(values), name) for name, values in cut.items()]
+    data.graph.initializer.extend(more)
+    data.graph.node.insert(1, helper.make_node("Slice", ["wide", *cut], ["again"]))
+    data.graph.node[2].input[0] = "again"
+    spec = order(imports, data.SerializeToString(), height=128, width=128)
+    tiles = imports.run(spec).publish.manifest.tiles
+    assert (tiles.context, tiles.overlap, tiles.side) == (16, 8, 96)
+
+
+def test_of_sides_that_differ_the_smaller_says_how_much_context_is_not_too_much(imports):
+    data = graph(pad=20, kernel=41)
+    tiles = imports.run(order(imports, data, height=256, width=96)).publish.manifest.tiles
+    assert (tiles.context, tiles.overlap, tiles.side) == (12, 6, 64)
+
+
+def test_windows_larger_than_any_are_made_as_large_as_they_may_be(imports):
+    spec = order(imports, graph(kernel=1, scale=1), height=2100, width=2100)
+    tiles = imports.run(spec).publish.manifest.tiles
+    assert (tiles.context, tiles.side) == (0, 2048)
+    with pytest.raises(ImportRefused, match="2048 a side may"):
+        imports.run(order(imports, graph(kernel=1, scale=1), height=2100, width=2100, context=0))
+
+
 def test_a_picture_in_windows_is_the_picture_in_one_where_the_graph_is_shown_all_that_it_sees(imports):
     publication = imports.run(order(imports, graph(pad=4, kernel=9))).publish
     session = ServedSession(publication.artifacts[MODEL_FILE])

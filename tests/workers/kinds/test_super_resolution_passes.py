@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.access.principal import SYSTEM
+from app.settings import Settings
 from models.manifest import TileFacts
 from models.tasks.tiles import TileGrid
 from workers.context import Interrupted, JobContext, ResumePoint
@@ -34,6 +35,7 @@ class Job:
 
     def __init__(self, folder, *, count=2):
         self.folder, self.count = folder, count
+        self.settings = Settings(_env_file=None, data_dir=folder)
         self.network = Doubling()
         self.attempts = 0
         self.resume = None
@@ -57,7 +59,7 @@ class Job:
             work_dir=work_dir,
             objects=None,
             principal=SYSTEM,
-            settings=None,
+            settings=self.settings,
             progress=lambda share, phase: self.progress.append(share),
             message=self.messages.append,
             resume=self.resume,
@@ -76,13 +78,16 @@ def test_each_window_is_run_once_however_often_it_is_interrupted(tmp_path, strid
     job, interruptions = Job(tmp_path), 0
     while True:
         try:
-            rows = np.concatenate(list(job.attempt(leave_at=stride).rows()))
+            rows = list(job.attempt(leave_at=stride).rows())
         except Interrupted:
             interruptions += 1
         else:
             break
     assert interruptions == (sum(WINDOWS) - 1) // stride
-    assert np.array_equal(rows, enlarged(4))
+    assert np.array_equal(np.concatenate(rows), enlarged(4))
+    (tmp_path / "other").mkdir()
+    undisturbed = Job(tmp_path / "other").attempt().rows()
+    assert [len(strip) for strip in rows] == [len(strip) for strip in undisturbed]  # so a PNG has its bytes
     assert job.network.windows == sum(WINDOWS) == job.kept[-1] + (sum(WINDOWS) - 1) % stride + 1
     assert job.kept == sorted(set(job.kept))
     assert job.progress == sorted(job.progress)
@@ -122,6 +127,34 @@ def test_a_killed_one_goes_on_after_what_was_kept_meanwhile(tmp_path, monkeypatc
     assert np.array_equal(np.concatenate(list(job.attempt().rows())), enlarged(2))
     assert job.network.windows == WINDOWS[0] + lost
     assert job.messages == []
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(super_resolution_passes, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(super_resolution_passes, "_LEAST_WORK", 0)
+    job = Job(tmp_path)
+    job.settings = Settings(_env_file=None, data_dir=tmp_path, min_free_disk_bytes=2**60)
+    assert np.array_equal(np.concatenate(list(job.attempt().rows())), enlarged(4))
+    assert job.kept == []
+    assert "no room" in job.messages[0]
+
+
+def test_one_that_is_too_large_to_be_kept_quickly_leaves_off_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(super_resolution_passes, "_QUICK_BYTES", 0)
+    job = Job(tmp_path)
+    with pytest.raises(Interrupted):
+        list(job.attempt(leave_at=WINDOWS[0]).rows())
+    assert job.kept == []
+
+
+def test_it_hears_that_it_shall_leave_off_while_it_takes_up_what_was_kept(tmp_path):
+    job = Job(tmp_path, count=1)
+    with pytest.raises(Interrupted):
+        list(job.attempt(leave_at=WINDOWS[0] - 1).rows())
+    with pytest.raises(Interrupted):
+        job.attempt(leave_at=0)
+    assert np.array_equal(np.concatenate(list(job.attempt().rows())), enlarged(2))
+    assert job.network.windows == WINDOWS[0]
 
 
 @pytest.mark.parametrize("spoil", ["other windows", "no head", "later pass"])
