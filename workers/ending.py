@@ -50,7 +50,7 @@ def commit(place: Workplace, job: ClaimedJob, done: Done, *, ran_s: float) -> st
 def drop_spent(place: Workplace) -> None:
     """Take away the checkpoints, and their bytes, from which nothing will go on any more.
 
-    A row goes with its bytes or stays, to be found again: of a job that has ended no row is ever read.
+    A row goes with its bytes or stays, to be found again.
     """
     for spent in place.records.spent():
         with place.database.begin() as session:

@@ -3,8 +3,8 @@
     decoding ─► enlarging, window by window, as often as the scale needs ─► encoding ─► a file of its owner
 
 Spec: `source` (`file:ID`), `model` (`name:version`), `scale`, `format`, `quality`. A PNG is written strip by
-strip as its rows come. Asked to stop, it leaves off between two windows, and goes on with the next one when
-it is taken up again; killed, with the next one after its checkpoint (`super_resolution_passes.py`).
+strip as its rows come. Asked to stop, it leaves off between two windows, and goes on from its checkpoint when
+it is taken up again (`super_resolution_passes.py`).
 """
 
 from collections.abc import Iterator

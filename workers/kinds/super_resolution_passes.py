@@ -76,6 +76,7 @@ class Passes:
         self._kept_step = self._step(self._turn, self._stand)
         self._kept_s = time.monotonic()
         self._every_s = KEEP_EVERY_S
+        self._has_said_no_room = False
 
     def rows(self) -> Iterator[NDArray[np.uint8]]:
         """Rows of the last pass from top to bottom, (k, width, 3). Raises Interrupted."""
@@ -152,7 +153,7 @@ class Passes:
     def _size_bytes(self, turn: int, stand: Stand) -> int:
         """Of a checkpoint, but for its head."""
         grid = self._grids[turn]
-        above = 3 * grid.result_size[1] * grid.place(stand.row, 0)[0] if stand.row < grid.rows else 0
+        above = 3 * grid.result_size[1] * grid.place(stand.row, 0)[0]
         before = 3 * prod(self._size(turn)) if turn else 0
         return before + above + (0 if stand.open is None else stand.open.nbytes)
 
@@ -165,7 +166,9 @@ class Passes:
             if isinstance(error, OSError) and error.errno not in _NO_ROOM:
                 raise
             self._path_kept.unlink(missing_ok=True)
-            self._context.message("The disk has no room for a checkpoint; the job goes on without.")
+            if not self._has_said_no_room:
+                self._context.message("The disk has no room for a checkpoint; the job goes on without.")
+            self._has_said_no_room = True
         self._kept_s = time.monotonic()
         self._every_s = max(KEEP_EVERY_S, _LEAST_WORK * (self._kept_s - began_s))
 
