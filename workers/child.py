@@ -6,7 +6,6 @@
 A crash, a kill or an exhausted memory here ends the run, never the worker.
 """
 
-import errno
 import os
 import sys
 import threading
@@ -20,6 +19,7 @@ from app.access.principal import Principal
 from app.errors import AppError, DiskFull, Internal
 from app.observability.logs import bound, configure_logs
 from app.settings import Settings
+from app.storage.disk import NO_ROOM
 from app.storage.objects import ObjectStore
 from workers.context import DatasetParcel, Interrupted, JobContext, Json, Kind, Outcome, ResumePoint
 from workers.ear import Ear
@@ -107,7 +107,7 @@ def _run(order: Order, context: JobContext) -> Line:
         return Failed.of(error)
     except Exception as error:  # noqa: BLE001 - the border of the process: whatever it was, the job must say so
         traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             return Failed.of(DiskFull("The disk was full before the job was done."))
         message = f"The job met something unforeseen ({type(error).__name__})."
         return Failed(

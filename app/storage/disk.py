@@ -1,10 +1,14 @@
 """Room on the disk of the data dir. Work is refused while some is left, not after a write has failed."""
 
+import errno
 import shutil
 from pathlib import Path
 
 from app.errors import DiskFull
 from app.settings import Settings
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What a write fails with when the disk, or its user's share, is full."""
 
 
 class Disk:
